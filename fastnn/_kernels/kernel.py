@@ -1,0 +1,235 @@
+"""What a row of the kernel table is, and how a call finds its backend.
+
+A call is checked against its row once per combination of shapes, dtypes and parameters; the result, a `Plan`, is kept, so
+that a repeated call costs one dictionary look-up before it reaches the backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from .._errors import DTypeError, ShapeError
+
+Array = np.ndarray[Any, Any]
+#: An output of a call: None allocates it, False leaves it out, an array receives it, (array, True) has it added.
+Target = None | bool | Array | tuple[Array, bool]
+
+REAL = ("float32", "float64")
+_PLANS_PER_KERNEL = 1024
+
+
+@dataclass(frozen=True)
+class Arg:
+    """One array of a row: its name, its dimensions by symbol, its dtype and its order in memory.
+
+    dims: symbols such as ``("N", "C", "H", "W")``, whole numbers, or ``"*"`` as the last one for any further dimensions.
+    dtype: ``"real"`` (float32 or float64, the same for all real arrays of a call), ``"any"``, or a NumPy dtype's name.
+    order: the axes from the outermost to the innermost in memory; None for the logical order.
+    """
+
+    name: str
+    dims: tuple[str | int, ...]
+    dtype: str = "real"
+    order: tuple[int, ...] | None = None
+    optional: bool = False
+    inout: bool = False
+    replay: bool = False  #: its contents, not its address, may change between replays of a captured step
+
+
+def array(name: str, dims: str, dtype: str = "real", **options: Any) -> Arg:
+    """An array stored in its logical (C) order, e.g. ``array("x", "N I")``."""
+    return Arg(name, tuple(int(d) if d.isdigit() else d for d in dims.split()), dtype, **options)
+
+
+def image(name: str, dims: str, **options: Any) -> Arg:
+    """A batch of images, (N, C, H, W) to the user, channels last in memory."""
+    return array(name, dims, order=(0, 2, 3, 1), **options)
+
+
+def filters(name: str, dims: str, **options: Any) -> Arg:
+    """Convolution weights, (O, I, KH, KW) to the user, output channels innermost in memory."""
+    return array(name, dims, order=(2, 3, 1, 0), **options)
+
+
+Dims = dict[str, int]
+
+
+@dataclass
+class Plan:
+    """A kernel bound to shapes: sizes by symbol, output shapes, and what a backend keeps with it."""
+
+    kernel: Kernel
+    dims: Dims
+    real: str
+    ints: tuple[int, ...]
+    floats: tuple[float, ...]
+    out_shapes: tuple[tuple[int, ...], ...]
+    out_dtypes: tuple[str, ...]
+    native: Any = None
+
+
+class Backend(Protocol):
+    """What computes a planned call."""
+
+    name: str
+
+    def run(
+        self, plan: Plan, inputs: Sequence[Array | None], params: Mapping[str, Any], out: Sequence[Target]
+    ) -> tuple[Array | None, ...]:
+        """Compute the outputs of one call, written or added to the targets in `out`."""
+        ...
+
+
+_active: ContextVar[Backend] = ContextVar("fastnn backend")
+
+
+def set_default(backend: Backend) -> None:
+    """Make `backend` the one in which kernels run where no `using` is in force."""
+    global _default
+    _default = backend
+
+
+_default: Backend
+
+
+def active() -> Backend:
+    """The backend in which a kernel called now would run."""
+    return _active.get(_default)
+
+
+@contextmanager
+def using(backend: Backend) -> Iterator[None]:
+    """Run kernels on `backend` within a ``with`` block, in this thread or task only."""
+    token = _active.set(backend)
+    try:
+        yield
+    finally:
+        _active.reset(token)
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """One row of the table. Calling it runs the active backend's function of the same name.
+
+    sizes: the symbols a native kernel receives, in this order, before the whole-number parameters.
+    ints, floats: the parameters, by name; an int parameter is one number or a tuple of them.
+    derive: given the sizes bound so far and the parameters, adds the missing ones; raises `ShapeError`.
+    scratch: bytes of working memory, (shared by all threads, and for each thread), from sizes and bytes per real number.
+    tolerance: for float32 and float64, the largest error beside ``1 + |expected|`` that a backend may show.
+    samples: sizes and parameters with which tests and benchmarks call the kernel.
+    """
+
+    name: str
+    inputs: tuple[Arg, ...]
+    outputs: tuple[Arg, ...] = ()
+    sizes: tuple[str, ...] = ()
+    ints: tuple[str, ...] = ()
+    floats: tuple[str, ...] = ()
+    derive: Callable[[Dims, Mapping[str, Any]], None] | None = None
+    scratch: Callable[[Dims, int], tuple[int, int]] | None = None
+    tolerance: tuple[float, float] = (0.0, 0.0)
+    samples: tuple[Mapping[str, Any], ...] = ()
+    _plans: dict[Any, Plan] = field(default_factory=dict, repr=False)
+
+    def __call__(self, *inputs: Array | None, out: Target | tuple[Target, ...] = None, **params: Any) -> Any:
+        """Run the kernel; an output left out (False) is returned as None.
+
+        out: one target for each output (for one output, the target itself); see `Target`.
+        Returns the output, or a tuple where the row has several.
+        """
+        key = (*[None if a is None else (a.shape, a.dtype) for a in inputs], *params.items())
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._remember(key, self.plan(inputs, params))
+        targets = out if len(self.outputs) > 1 and out is not None else (out,) * len(self.outputs)
+        results = active().run(plan, inputs, params, targets)  # type: ignore[arg-type]
+        return results[0] if len(results) == 1 else results
+
+    def _remember(self, key: Any, plan: Plan) -> Plan:
+        if len(self._plans) >= _PLANS_PER_KERNEL:
+            self._plans.clear()
+        self._plans[key] = plan
+        return plan
+
+    def plan(self, inputs: Sequence[Array | None], params: Mapping[str, Any]) -> Plan:
+        """Check shapes, dtypes and parameters against the row and bind every size."""
+        self._check_call(inputs, params)
+        dims: Dims = {}
+        real = ""
+        for arg, value in zip(self.inputs, inputs, strict=True):
+            if value is None:
+                continue
+            real = self._check_dtype(arg, value, real)
+            self._bind(arg, value.shape, dims)
+        ints = _flatten(params[name] for name in self.ints)
+        if self.derive is not None:
+            self.derive(dims, params)
+        shapes = tuple(self._shape(arg, inputs, dims) for arg in self.outputs)
+        dtypes = tuple(self._dtype(arg, inputs, real) for arg in self.outputs)
+        floats = tuple(float(params[name]) for name in self.floats)
+        return Plan(self, dims, real or "float32", ints, floats, shapes, dtypes)
+
+    def _check_call(self, inputs: Sequence[Array | None], params: Mapping[str, Any]) -> None:
+        if len(inputs) != len(self.inputs) or set(params) != {*self.ints, *self.floats}:
+            names = [arg.name for arg in self.inputs] + [f"{name}=" for name in (*self.ints, *self.floats)]
+            raise TypeError(f"{self.name} takes ({', '.join(names)}), got {len(inputs)} arrays and {sorted(params)}")
+        for arg, value in zip(self.inputs, inputs, strict=True):
+            if value is None and not arg.optional:
+                raise TypeError(f"{self.name}: {arg.name} is missing")
+
+    def _check_dtype(self, arg: Arg, value: Array, real: str) -> str:
+        found = value.dtype.name
+        if not value.dtype.isnative:
+            raise DTypeError(f"{self.name}: {arg.name} has foreign byte order ({value.dtype.str})")
+        if arg.dtype == "any":
+            return real
+        if arg.dtype != "real":
+            if found != arg.dtype:
+                raise DTypeError(f"{self.name}: expected {arg.name} as {arg.dtype}, got {found}")
+            return real
+        if found not in REAL:
+            raise DTypeError(f"{self.name}: expected {arg.name} as float32 or float64, got {found}")
+        if real and found != real:
+            raise DTypeError(f"{self.name}: {arg.name} is {found}, but the arrays before it are {real}")
+        return found
+
+    def _bind(self, arg: Arg, shape: tuple[int, ...], dims: Dims) -> None:
+        fixed = arg.dims[:-1] if arg.dims[-1:] == ("*",) else arg.dims
+        fits = len(shape) == len(arg.dims) or (fixed is not arg.dims and len(shape) >= len(fixed))
+        if fits:
+            for symbol, size in zip(fixed, shape, strict=False):
+                if (symbol if isinstance(symbol, int) else dims.setdefault(symbol, size)) != size:
+                    fits = False
+            if fixed is not arg.dims:
+                rest = int(np.prod(shape[len(fixed) :], dtype=np.int64))
+                fits = fits and dims.setdefault("*", rest) == rest
+        if not fits:
+            wanted = ", ".join(f"{d}={dims[d]}" if isinstance(d, str) and d in dims else str(d) for d in arg.dims)
+            raise ShapeError(f"{self.name}: expected {arg.name} of shape ({wanted}), got {shape}")
+
+    def _shape(self, arg: Arg, inputs: Sequence[Array | None], dims: Dims) -> tuple[int, ...]:
+        shape = [d if isinstance(d, int) else dims[d] for d in arg.dims if d != "*"]
+        if arg.dims[-1:] == ("*",):  # the further dimensions are those of the first input
+            source = self.inputs[0]
+            assert inputs[0] is not None
+            shape += inputs[0].shape[len(source.dims) - 1 :]
+        return tuple(shape)
+
+    def _dtype(self, arg: Arg, inputs: Sequence[Array | None], real: str) -> str:
+        if arg.dtype == "any":
+            assert inputs[0] is not None
+            return inputs[0].dtype.name
+        return real if arg.dtype == "real" else arg.dtype
+
+
+def _flatten(values: Iterator[Any]) -> tuple[int, ...]:
+    flat: list[int] = []
+    for value in values:
+        flat.extend(value if isinstance(value, tuple) else (value,))
+    return tuple(int(v) for v in flat)

@@ -1,0 +1,170 @@
+# y = x W^T + b and its gradients; x (N, I), weight (O, I), y (N, O).
+
+cdef extern from "tiles.h" nogil:
+    ctypedef struct outer_f32 "outer_t_f32":
+        Py_ssize_t rows, cols, depth, taps
+        const Py_ssize_t *ta
+        const Py_ssize_t *tb
+        const float *a
+        Py_ssize_t ai, ak
+        const float *b
+        Py_ssize_t bk
+        float *c
+        Py_ssize_t ci
+        const float *bias
+        int add
+    ctypedef struct outer_f64 "outer_t_f64":
+        Py_ssize_t rows, cols, depth, taps
+        const Py_ssize_t *ta
+        const Py_ssize_t *tb
+        const double *a
+        Py_ssize_t ai, ak
+        const double *b
+        Py_ssize_t bk
+        double *c
+        Py_ssize_t ci
+        const double *bias
+        int add
+    ctypedef struct dot_f32 "dot_t_f32":
+        Py_ssize_t rows, cols, depth
+        const float *a
+        Py_ssize_t lda
+        const float *b
+        Py_ssize_t ldb
+        float *c
+        Py_ssize_t ldc
+        const float *bias
+    ctypedef struct dot_f64 "dot_t_f64":
+        Py_ssize_t rows, cols, depth
+        const double *a
+        Py_ssize_t lda
+        const double *b
+        Py_ssize_t ldb
+        double *c
+        Py_ssize_t ldc
+        const double *bias
+    void run_outer_f32 "outer_f32"(const outer_f32*)
+    void run_outer_f64 "outer_f64"(const outer_f64*)
+    void run_dot_f32 "dot_f32"(const dot_f32*)
+    void run_dot_f64 "dot_f64"(const dot_f64*)
+    void add_row_f32(float*, const float*, Py_ssize_t)
+    void add_row_f64(double*, const double*, Py_ssize_t)
+    int OUTER_VECTORS
+    int VBYTES
+
+
+cdef struct linear_sizes:
+    Py_ssize_t N, I, O
+
+
+cdef inline void outer(real* c, Py_ssize_t ci, const real* a, Py_ssize_t ai, Py_ssize_t ak, const real* b, Py_ssize_t bk,
+                       Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t depth, Py_ssize_t taps, const Py_ssize_t* ta,
+                       const Py_ssize_t* tb, const real* bias, bint add) noexcept nogil:
+    """C (rows, cols) (+)= sum over taps and depth of A x B + bias: see tiles_of.h."""
+    cdef outer_f32 f
+    cdef outer_f64 d
+    if real is float:
+        f.rows, f.cols, f.depth, f.taps, f.ta, f.tb = rows, cols, depth, taps, ta, tb
+        f.a, f.ai, f.ak, f.b, f.bk, f.c, f.ci, f.bias, f.add = a, ai, ak, b, bk, c, ci, bias, add
+        run_outer_f32(&f)
+    else:
+        d.rows, d.cols, d.depth, d.taps, d.ta, d.tb = rows, cols, depth, taps, ta, tb
+        d.a, d.ai, d.ak, d.b, d.bk, d.c, d.ci, d.bias, d.add = a, ai, ak, b, bk, c, ci, bias, add
+        run_outer_f64(&d)
+
+
+cdef inline void dot(real* c, Py_ssize_t ldc, const real* a, Py_ssize_t lda, const real* b, Py_ssize_t ldb, Py_ssize_t rows,
+                     Py_ssize_t cols, Py_ssize_t depth, const real* bias) noexcept nogil:
+    """C (rows, cols) = A (rows, depth) B (cols, depth)^T + bias: see tiles_of.h."""
+    cdef dot_f32 f
+    cdef dot_f64 d
+    if real is float:
+        f.rows, f.cols, f.depth, f.a, f.lda, f.b, f.ldb, f.c, f.ldc, f.bias = rows, cols, depth, a, lda, b, ldb, c, ldc, bias
+        run_dot_f32(&f)
+    else:
+        d.rows, d.cols, d.depth, d.a, d.lda, d.b, d.ldb, d.c, d.ldc, d.bias = rows, cols, depth, a, lda, b, ldb, c, ldc, bias
+        run_dot_f64(&d)
+
+
+cdef inline void add_row(real* y, const real* x, Py_ssize_t n) noexcept nogil:
+    if real is float:
+        add_row_f32(y, x, n)
+    else:
+        add_row_f64(y, x, n)
+
+
+cdef inline Py_ssize_t column_block(real* of_type) noexcept nogil:
+    """Columns of the widest tile."""
+    return OUTER_VECTORS * VBYTES // <Py_ssize_t>sizeof(real)
+
+
+cdef void sum_rows(real* total, const real* x, Py_ssize_t rows, Py_ssize_t cols, bint add) noexcept nogil:
+    """total (cols) (+)= x (rows, cols) summed over rows, in their order."""
+    cdef Py_ssize_t i
+    if not add:
+        memset(total, 0, cols * sizeof(real))
+    for i in range(rows):
+        add_row(total, x + i * cols, cols)
+
+
+# Blocks of a task: small enough to share out, large enough that a block's weights are read once for many rows.
+cdef enum:
+    ROW_BLOCK = 64
+    DOT_BLOCK = 16
+
+
+cdef void linear_task(real* y, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
+    cdef const linear_sizes* g = <const linear_sizes*>c.n
+    cdef const real* x = <const real*>c.p[1]
+    cdef const real* weight = <const real*>c.p[2]
+    cdef const real* bias = <const real*>c.p[3]
+    cdef Py_ssize_t blocks = ceil_div(g.O, DOT_BLOCK)
+    cdef Py_ssize_t n = task // blocks * ROW_BLOCK, o = task % blocks * DOT_BLOCK
+    dot(y + n * g.O + o, g.O, x + n * g.I, g.I, weight + o * g.I, g.I, least(ROW_BLOCK, g.N - n),
+        least(DOT_BLOCK, g.O - o), g.I, bias + o if bias != NULL else NULL)
+
+
+cdef void linear(real* y, const call_t* c) noexcept nogil:
+    cdef const linear_sizes* g = <const linear_sizes*>c.n
+    parallel(<task_fn>linear_task[real], c, ceil_div(g.N, ROW_BLOCK) * ceil_div(g.O, DOT_BLOCK), FLOP * 2 * g.N * g.I * g.O)
+
+
+cdef void linear_backward_data_task(real* dx, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
+    cdef const linear_sizes* g = <const linear_sizes*>c.n
+    cdef const real* dy = <const real*>c.p[1]
+    cdef const real* weight = <const real*>c.p[2]
+    cdef Py_ssize_t width = column_block(dx), blocks = ceil_div(g.I, width), zero = 0
+    cdef Py_ssize_t n = task // blocks * ROW_BLOCK, i = task % blocks * width
+    outer[real](dx + n * g.I + i, g.I, dy + n * g.O, g.O, 1, weight + i, g.I, least(ROW_BLOCK, g.N - n),
+                least(width, g.I - i), g.O, 1, &zero, &zero, NULL, c.add & 1)
+
+
+cdef void linear_backward_data(real* dx, const call_t* c) noexcept nogil:
+    cdef const linear_sizes* g = <const linear_sizes*>c.n
+    parallel(<task_fn>linear_backward_data_task[real], c, ceil_div(g.N, ROW_BLOCK) * ceil_div(g.I, column_block(dx)),
+             FLOP * 2 * g.N * g.I * g.O)
+
+
+cdef void linear_backward_weights_task(real* dweight, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
+    # The batch is summed inside a tile, in its order: no partial sums.
+    cdef const linear_sizes* g = <const linear_sizes*>c.n
+    cdef real* dbias = <real*>c.p[1]
+    cdef const real* dy = <const real*>c.p[2]
+    cdef const real* x = <const real*>c.p[3]
+    cdef Py_ssize_t width = column_block(dweight), blocks = ceil_div(g.I, width), zero = 0
+    cdef Py_ssize_t o = task // most(blocks, 1) * ROW_BLOCK, i = task % most(blocks, 1) * width
+    cdef Py_ssize_t rows = least(ROW_BLOCK, g.O - o), n, j
+    if dweight != NULL and blocks:
+        outer[real](dweight + o * g.I + i, g.I, dy + o, 1, g.O, x + i, g.I, rows, least(width, g.I - i), g.N, 1, &zero,
+                    &zero, NULL, c.add & 1)
+    if dbias != NULL and i == 0:
+        if not c.add & 2:
+            memset(dbias + o, 0, rows * sizeof(real))
+        for n in range(g.N):
+            add_row(dbias + o, dy + n * g.O + o, rows)
+
+
+cdef void linear_backward_weights(real* dweight, const call_t* c) noexcept nogil:
+    cdef const linear_sizes* g = <const linear_sizes*>c.n
+    parallel(<task_fn>linear_backward_weights_task[real], c,
+             ceil_div(g.O, ROW_BLOCK) * most(1, ceil_div(g.I, column_block(dweight))), FLOP * 2 * g.N * g.I * g.O)

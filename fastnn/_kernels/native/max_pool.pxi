@@ -1,0 +1,78 @@
+# Max pooling of images (N, H, W, C); the index of a maximum is its place in the window, u * KW + v.
+
+cdef extern from "tiles.h" nogil:
+    void max_pool_pixel_f32(float*, uint16_t*, const float*, const Py_ssize_t*, Py_ssize_t, Py_ssize_t)
+    void max_pool_pixel_f64(double*, uint16_t*, const double*, const Py_ssize_t*, Py_ssize_t, Py_ssize_t)
+    void unpool_row_f32(float*, const float*, const uint16_t*, uint16_t, Py_ssize_t, int)
+    void unpool_row_f64(double*, const double*, const uint16_t*, uint16_t, Py_ssize_t, int)
+
+
+cdef struct pool_sizes:
+    Py_ssize_t N, C, H, W, P, Q, KH, KW
+    Py_ssize_t SH, SW, PH, PW, DH, DW
+
+
+cdef inline Py_ssize_t window(const pool_sizes* g, Py_ssize_t p, Py_ssize_t q, Py_ssize_t* taps) noexcept nogil:
+    """The taps of window (p, q) that lie inside the image, as pairs (offset in the image, number); returns how many."""
+    cdef Py_ssize_t u, v, h, w, count = 0
+    for u in range(g.KH):
+        h = p * g.SH - g.PH + u * g.DH
+        if h < 0 or h >= g.H:
+            continue
+        for v in range(g.KW):
+            w = q * g.SW - g.PW + v * g.DW
+            if 0 <= w < g.W:
+                taps[2 * count] = (h * g.W + w) * g.C
+                taps[2 * count + 1] = u * g.KW + v
+                count += 1
+    return count
+
+
+cdef void max_pool2d_task(real* y, const call_t* c, Py_ssize_t row, int thread) noexcept nogil:
+    cdef const pool_sizes* g = <const pool_sizes*>c.n
+    cdef uint16_t* index = <uint16_t*>c.p[1]
+    cdef const real* x = <const real*>c.p[2] + row // g.P * g.H * g.W * g.C
+    cdef Py_ssize_t* taps = <Py_ssize_t*>(c.own + thread * c.own_size)
+    cdef Py_ssize_t p = row % g.P, q, count, at
+    for q in range(g.Q):
+        count = window(g, p, q, taps)
+        at = (row * g.Q + q) * g.C
+        if real is float:
+            max_pool_pixel_f32(y + at, index + at if index != NULL else NULL, x, taps, count, g.C)
+        else:
+            max_pool_pixel_f64(y + at, index + at if index != NULL else NULL, x, taps, count, g.C)
+
+
+cdef void max_pool2d(real* y, const call_t* c) noexcept nogil:
+    cdef const pool_sizes* g = <const pool_sizes*>c.n
+    parallel(<task_fn>max_pool2d_task[real], c, g.N * g.P, BYTE * sizeof(real) * g.N * g.P * g.Q * g.KH * g.KW * g.C)
+
+
+cdef void max_pool2d_backward_task(real* dx, const call_t* c, Py_ssize_t n, int thread) noexcept nogil:
+    cdef const pool_sizes* g = <const pool_sizes*>c.n
+    cdef const real* dy = <const real*>c.p[1] + n * g.P * g.Q * g.C
+    cdef const uint16_t* index = <const uint16_t*>c.p[2] + n * g.P * g.Q * g.C
+    cdef Py_ssize_t* taps = <Py_ssize_t*>(c.own + thread * c.own_size)
+    cdef Py_ssize_t p, q, t, count
+    # Where windows tile the image, each pixel is written once; else the image starts at zero and windows add to it.
+    cdef bint tiles = (g.SH == g.KH and g.SW == g.KW and g.P * g.SH == g.H and g.Q * g.SW == g.W and g.DH == 1 and g.DW == 1
+                       and g.PH == 0 and g.PW == 0)
+    cdef bint add = (c.add & 1) or not tiles
+    dx += n * g.H * g.W * g.C
+    if not tiles and not c.add & 1:
+        memset(dx, 0, g.H * g.W * g.C * sizeof(real))
+    for p in range(g.P):
+        for q in range(g.Q):
+            count = window(g, p, q, taps)
+            for t in range(count):
+                if real is float:
+                    unpool_row_f32(dx + taps[2 * t], dy, index, <uint16_t>taps[2 * t + 1], g.C, add)
+                else:
+                    unpool_row_f64(dx + taps[2 * t], dy, index, <uint16_t>taps[2 * t + 1], g.C, add)
+            dy += g.C
+            index += g.C
+
+
+cdef void max_pool2d_backward(real* dx, const call_t* c) noexcept nogil:
+    cdef const pool_sizes* g = <const pool_sizes*>c.n
+    parallel(<task_fn>max_pool2d_backward_task[real], c, g.N, BYTE * sizeof(real) * g.N * g.P * g.Q * g.KH * g.KW * g.C)

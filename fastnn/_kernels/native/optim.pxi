@@ -1,0 +1,40 @@
+# Updates: one pass over parameter, gradient and state.
+
+cdef extern from "tiles.h" nogil:
+    ctypedef struct sgd_f32 "sgd_t_f32":
+        float lr, momentum, keep, undamped, decay, sign
+        int nesterov
+    ctypedef struct sgd_f64 "sgd_t_f64":
+        double lr, momentum, keep, undamped, decay, sign
+        int nesterov
+    void sgd_row_f32(float*, const float*, float*, sgd_f32, Py_ssize_t)
+    void sgd_row_f64(double*, const double*, double*, sgd_f64, Py_ssize_t)
+
+
+cdef struct sgd_hyper:  # as SGD writes it: see the row of the table
+    double lr, momentum, dampening, weight_decay, nesterov, started, maximize
+
+
+cdef void sgd_task(real* param, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
+    cdef const real* grad = <const real*>c.p[1]
+    cdef real* buffer = <real*>c.p[2]
+    cdef const sgd_hyper* h = <const sgd_hyper*>c.p[3]
+    cdef Py_ssize_t i = task * RUN, n = least(RUN, c.n[0] - i)
+    cdef sgd_f32 f
+    cdef sgd_f64 d
+    if buffer != NULL:
+        buffer += i
+    if real is float:
+        f.lr, f.momentum, f.keep = <float>h.lr, <float>h.momentum, <float>(h.momentum if h.started else 0)
+        f.undamped, f.decay = <float>(1 - h.dampening if h.started else 1), <float>h.weight_decay
+        f.sign, f.nesterov = -1 if h.maximize else 1, h.nesterov != 0
+        sgd_row_f32(param + i, grad + i, buffer, f, n)
+    else:
+        d.lr, d.momentum, d.keep = h.lr, h.momentum, h.momentum if h.started else 0
+        d.undamped, d.decay = 1 - h.dampening if h.started else 1, h.weight_decay
+        d.sign, d.nesterov = -1 if h.maximize else 1, h.nesterov != 0
+        sgd_row_f64(param + i, grad + i, buffer, d, n)
+
+
+cdef void sgd(real* param, const call_t* c) noexcept nogil:
+    parallel(<task_fn>sgd_task[real], c, ceil_div(c.n[0], RUN), 3 * BYTE * sizeof(real) * c.n[0])

@@ -1,0 +1,197 @@
+/* A thread pool for tasks of a few microseconds.
+ *
+ * A job is one kernel's tasks. `ticket` holds the job's generation (high half) and how many of its tasks nobody has
+ * claimed yet (low half); a claim is one compare-and-swap, so that a thread that wakes late cannot take a task of another
+ * job. A worker spins for a while after its last task, then parks. The pool serves one caller at a time: a second one
+ * runs its tasks itself, one after the other, which gives the same bits since tasks do not depend on who runs them.
+ * After a fork the child has no workers; it starts its own at the first job.
+ */
+#include "pool.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <time.h>
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <immintrin.h>
+#define PAUSE() _mm_pause()
+#elif defined(__aarch64__)
+#define PAUSE() __asm__ volatile("yield")
+#else
+#define PAUSE() ((void)0)
+#endif
+
+#define SERIAL_NS 10000.0   /* less work than this stays on the calling thread */
+#define SPIN_NS 50000       /* how long an idle worker spins before it parks */
+#define MAX_TASKS 0x7fffffff
+
+static struct {
+    _Atomic uint64_t ticket;
+    _Atomic long unfinished; /* tasks of the job that are not done */
+    task_fn task;
+    const call_t *call;
+    _Atomic int busy;
+    _Atomic int parked;
+    _Atomic int stop;
+    int wanted;  /* threads, the caller included */
+    int workers; /* running */
+    pthread_t threads[POOL_MAX_THREADS];
+    pthread_mutex_t mutex;
+    pthread_cond_t wake;
+} pool = {.wanted = 1, .mutex = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+
+unsigned long flush_denormals(void) {
+#if defined(__SSE2__)
+    unsigned saved = _mm_getcsr();
+    _mm_setcsr(saved | 0x8040); /* flush to zero, denormals are zero */
+    return saved;
+#elif defined(__aarch64__)
+    unsigned long saved;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(saved));
+    __asm__ volatile("msr fpcr, %0" ::"r"(saved | (1ul << 24)));
+    return saved;
+#else
+    return 0;
+#endif
+}
+
+void restore_denormals(unsigned long saved) {
+#if defined(__SSE2__)
+    _mm_setcsr((unsigned)saved);
+#elif defined(__aarch64__)
+    __asm__ volatile("msr fpcr, %0" ::"r"(saved));
+#else
+    (void)saved;
+#endif
+}
+
+static int64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* Claim and run tasks of generation `job` until none is left. */
+static void work_on(uint32_t job, int thread) {
+    uint64_t seen = atomic_load(&pool.ticket);
+    while ((uint32_t)(seen >> 32) == job && (uint32_t)seen) {
+        if (!atomic_compare_exchange_weak(&pool.ticket, &seen, seen - 1)) continue;
+        /* The job cannot end before this task does, so its fields are stable from here. */
+        pool.task(pool.call->p[0], pool.call, (ptrdiff_t)(uint32_t)seen - 1, thread);
+        atomic_fetch_sub(&pool.unfinished, 1);
+        seen = atomic_load(&pool.ticket);
+    }
+}
+
+static uint32_t park(uint32_t last) {
+    pthread_mutex_lock(&pool.mutex);
+    atomic_fetch_add(&pool.parked, 1);
+    while ((uint32_t)(atomic_load(&pool.ticket) >> 32) == last && !atomic_load(&pool.stop))
+        pthread_cond_wait(&pool.wake, &pool.mutex);
+    atomic_fetch_sub(&pool.parked, 1);
+    pthread_mutex_unlock(&pool.mutex);
+    return (uint32_t)(atomic_load(&pool.ticket) >> 32);
+}
+
+static void *worker(void *arg) {
+    int thread = (int)(intptr_t)arg;
+    uint32_t last = 0; /* generation 0 is no job's */
+    flush_denormals();
+    while (!atomic_load(&pool.stop)) {
+        uint32_t job = (uint32_t)(atomic_load(&pool.ticket) >> 32);
+        int64_t until = now_ns() + SPIN_NS;
+        for (int i = 1; job == last && !atomic_load(&pool.stop); i++) {
+            PAUSE();
+            if (i % 64 == 0 && now_ns() > until) job = park(last);
+            else job = (uint32_t)(atomic_load(&pool.ticket) >> 32);
+        }
+        work_on(job, thread);
+        last = job;
+    }
+    return NULL;
+}
+
+static void wake_all(void) {
+    pthread_mutex_lock(&pool.mutex);
+    pthread_cond_broadcast(&pool.wake);
+    pthread_mutex_unlock(&pool.mutex);
+}
+
+static void stop_workers(void) {
+    atomic_store(&pool.stop, 1);
+    wake_all();
+    for (int i = 0; i < pool.workers; i++) pthread_join(pool.threads[i], NULL);
+    pool.workers = 0;
+    atomic_store(&pool.stop, 0);
+}
+
+/* In the child of a fork only the forking thread lives, whatever the pool was doing. */
+static void after_fork(void) {
+    atomic_store(&pool.ticket, 0);
+    atomic_store(&pool.unfinished, 0);
+    atomic_store(&pool.busy, 0);
+    atomic_store(&pool.parked, 0);
+    atomic_store(&pool.stop, 0);
+    pool.workers = 0;
+    pool.mutex = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    pool.wake = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
+}
+
+static void on_load(void) { pthread_atfork(NULL, NULL, after_fork); }
+
+/* The stack of a new thread may be smaller than the main thread's; kernels keep their arrays in scratch. */
+static void start_workers(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, on_load);
+    while (pool.workers < pool.wanted - 1) {
+        int i = pool.workers;
+        if (pthread_create(&pool.threads[i], NULL, worker, (void *)(intptr_t)(i + 1))) break; /* fewer will do */
+        pool.workers++;
+    }
+}
+
+static void serial(task_fn task, const call_t *call, ptrdiff_t count) {
+    for (ptrdiff_t i = count; i-- > 0;) task(call->p[0], call, i, 0);
+}
+
+void pool_parallel(task_fn task, const call_t *call, ptrdiff_t count, double work) {
+    if (count < 2 || work < SERIAL_NS || count > MAX_TASKS || pool.wanted < 2 || atomic_exchange(&pool.busy, 1)) {
+        serial(task, call, count);
+        return;
+    }
+    if (call->threads < pool.wanted) { /* the pool grew after this call got its scratch */
+        atomic_store(&pool.busy, 0);
+        serial(task, call, count);
+        return;
+    }
+    if (pool.workers < pool.wanted - 1) start_workers();
+    uint32_t job = (uint32_t)(atomic_load(&pool.ticket) >> 32) + 1;
+    if (!job) job = 1;
+    pool.task = task;
+    pool.call = call;
+    atomic_store(&pool.unfinished, count);
+    atomic_store(&pool.ticket, (uint64_t)job << 32 | (uint32_t)count);
+    if (atomic_load(&pool.parked)) wake_all();
+    work_on(job, 0);
+    for (int i = 1; atomic_load(&pool.unfinished); i++) {
+        PAUSE();
+        if (i % 4096 == 0) sched_yield(); /* a worker may have lost its core */
+    }
+    atomic_store(&pool.busy, 0);
+}
+
+static void take(void) {
+    while (atomic_exchange(&pool.busy, 1)) sched_yield();
+}
+
+void pool_resize(int threads) {
+    take();
+    if (threads < 1) threads = 1;
+    if (threads > POOL_MAX_THREADS) threads = POOL_MAX_THREADS;
+    if (threads - 1 < pool.workers) stop_workers();
+    pool.wanted = threads;
+    atomic_store(&pool.busy, 0);
+}
+
+int pool_size(void) { return pool.wanted; }

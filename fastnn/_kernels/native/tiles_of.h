@@ -1,0 +1,263 @@
+/* The register tiles, for one type T (see tiles.h).
+ *
+ * outer: C[i][j] (+)= sum over taps t and k of A[ta[t] + i*ai + k*ak] * B[tb[t] + k*bk + j]. Every product of the library
+ * whose result has its vector axis in B is this one: a convolution (taps are kernel positions, k input channels, i pixels
+ * of a row), its two backwards, and both backwards of a linear layer (one tap).
+ * dot: C[i][j] = sum over k of A[i*lda + k] * B[j*ldb + k] + bias[j], vectors along k: the forward of a linear layer.
+ */
+#include "vec.h"
+
+typedef struct {
+    ptrdiff_t rows, cols, depth, taps;
+    const ptrdiff_t *ta, *tb;
+    const T *a;
+    ptrdiff_t ai, ak;
+    const T *b;
+    ptrdiff_t bk;
+    T *c;
+    ptrdiff_t ci;
+    const T *bias; /* of cols numbers, or NULL for zeros */
+    int add;       /* start from C instead */
+} NAME(outer_t);
+
+INLINE void NAME(outer_tile)(const int R, const int NV, const int masked, const NAME(outer_t) *o, ptrdiff_t i0,
+                             ptrdiff_t j0, M last) {
+    V acc[14][4];
+    T *c = o->c + i0 * o->ci + j0;
+    const ptrdiff_t ai = o->ai, ak = o->ak, bk = o->bk, ci = o->ci, depth = o->depth;
+#define COLUMN(p, j) (masked && (j) == NV - 1 ? NAME(load_first)((p) + (j) * VL, last) : NAME(load)((p) + (j) * VL))
+    UNROLL for (int i = 0; i < R; i++) {
+        UNROLL for (int j = 0; j < NV; j++) {
+            if (o->add) acc[i][j] = COLUMN(c + i * ci, j);
+            else if (o->bias) acc[i][j] = COLUMN(o->bias + j0, j);
+            else acc[i][j] = (V){0};
+        }
+    }
+    for (ptrdiff_t t = 0; t < o->taps; t++) {
+        const T *a = o->a + o->ta[t] + i0 * ai, *b = o->b + o->tb[t] + j0;
+        for (ptrdiff_t k = 0; k < depth; k++, a += ak, b += bk) {
+            V w[4];
+            UNROLL for (int j = 0; j < NV; j++) w[j] = COLUMN(b, j);
+            UNROLL for (int i = 0; i < R; i++) {
+                V x = NAME(all)(a[i * ai]);
+                UNROLL for (int j = 0; j < NV; j++) acc[i][j] += x * w[j];
+            }
+        }
+    }
+    UNROLL for (int i = 0; i < R; i++) {
+        UNROLL for (int j = 0; j < NV; j++) {
+            if (masked && j == NV - 1) NAME(store_first)(c + i * ci + j * VL, acc[i][j], last);
+            else NAME(store)(c + i * ci + j * VL, acc[i][j]);
+        }
+    }
+#undef COLUMN
+}
+
+typedef void (*NAME(outer_fn))(const NAME(outer_t) *, ptrdiff_t, ptrdiff_t, M);
+
+#define OUTER(R, NV)                                                                                       \
+    NOINLINE void NAME(outer_##R##x##NV)(const NAME(outer_t) * o, ptrdiff_t i, ptrdiff_t j, M m) {         \
+        NAME(outer_tile)(R, NV, 0, o, i, j, m);                                                            \
+    }                                                                                                      \
+    NOINLINE void NAME(outer_##R##x##NV##_masked)(const NAME(outer_t) * o, ptrdiff_t i, ptrdiff_t j, M m) { \
+        NAME(outer_tile)(R, NV, 1, o, i, j, m);                                                            \
+    }
+#define ROW(R, NV) {NAME(outer_##R##x##NV), NAME(outer_##R##x##NV##_masked)}
+#define UP_TO_6(F, NV) F(1, NV) F(2, NV) F(3, NV) F(4, NV) F(5, NV) F(6, NV)
+#define UP_TO_14(F, NV) UP_TO_6(F, NV) F(7, NV) F(8, NV) F(9, NV) F(10, NV) F(11, NV) F(12, NV) F(13, NV) F(14, NV)
+#define ROWS_6(NV) ROW(1, NV), ROW(2, NV), ROW(3, NV), ROW(4, NV), ROW(5, NV), ROW(6, NV)
+#define ROWS_14(NV) \
+    ROWS_6(NV), ROW(7, NV), ROW(8, NV), ROW(9, NV), ROW(10, NV), ROW(11, NV), ROW(12, NV), ROW(13, NV), ROW(14, NV)
+
+#if REGISTERS == 32
+UP_TO_14(OUTER, 1)
+UP_TO_14(OUTER, 2)
+UP_TO_6(OUTER, 3)
+OUTER(7, 3)
+OUTER(8, 3)
+OUTER(9, 3)
+UP_TO_6(OUTER, 4)
+static const NAME(outer_fn) NAME(outer_fns)[4][14][2] = {
+    {ROWS_14(1)}, {ROWS_14(2)}, {ROWS_6(3), ROW(7, 3), ROW(8, 3), ROW(9, 3)}, {ROWS_6(4)}};
+#else
+UP_TO_14(OUTER, 1)
+UP_TO_6(OUTER, 2)
+static const NAME(outer_fn) NAME(outer_fns)[2][14][2] = {{ROWS_14(1)}, {ROWS_6(2)}};
+#endif
+
+/* Tiles as even as can be: 26 rows by at most 14 are 13 and 13. */
+NOINLINE void NAME(outer)(const NAME(outer_t) * o) {
+    ptrdiff_t vectors = (o->cols + VL - 1) / VL, blocks = (vectors + OUTER_VECTORS - 1) / OUTER_VECTORS;
+    if (o->rows < 1 || o->cols < 1) return;
+    M last = NAME(first)(o->cols - (vectors - 1) * VL);
+    for (ptrdiff_t block = 0, v = 0; block < blocks; block++) {
+        ptrdiff_t nv = (vectors - v + blocks - block - 1) / (blocks - block);
+        int masked = v + nv == vectors && o->cols % VL;
+        ptrdiff_t most = outer_rows[nv - 1], tiles = (o->rows + most - 1) / most;
+        for (ptrdiff_t tile = 0, i = 0; tile < tiles; tile++) {
+            ptrdiff_t rows = (o->rows - i + tiles - tile - 1) / (tiles - tile);
+            NAME(outer_fns)[nv - 1][rows - 1][masked](o, i, v * VL, last);
+            i += rows;
+        }
+        v += nv;
+    }
+}
+
+INLINE T NAME(sum)(V v) {
+    T t[VBYTES / sizeof(T)];
+    memcpy(t, &v, sizeof v);
+    UNROLL for (int half = VBYTES / sizeof(T) / 2; half; half /= 2) {
+        UNROLL for (int i = 0; i < half; i++) t[i] += t[i + half];
+    }
+    return t[0];
+}
+
+typedef struct {
+    ptrdiff_t rows, cols, depth;
+    const T *a;
+    ptrdiff_t lda;
+    const T *b;
+    ptrdiff_t ldb;
+    T *c;
+    ptrdiff_t ldc;
+    const T *bias;
+} NAME(dot_t);
+
+INLINE void NAME(dot_tile)(const int R, const int S, const NAME(dot_t) *o, ptrdiff_t i0, ptrdiff_t j0) {
+    V acc[4][4];
+    const ptrdiff_t lda = o->lda, ldb = o->ldb, whole = o->depth / VL * VL;
+    const T *a = o->a + i0 * lda, *b = o->b + j0 * ldb;
+    UNROLL for (int i = 0; i < R; i++) UNROLL for (int j = 0; j < S; j++) acc[i][j] = (V){0};
+    for (ptrdiff_t k = 0; k < whole; k += VL) {
+        V x[4];
+        UNROLL for (int i = 0; i < R; i++) x[i] = NAME(load)(a + i * lda + k);
+        UNROLL for (int j = 0; j < S; j++) {
+            V w = NAME(load)(b + j * ldb + k);
+            UNROLL for (int i = 0; i < R; i++) acc[i][j] += x[i] * w;
+        }
+    }
+    if (whole < o->depth) {
+        M m = NAME(first)(o->depth - whole);
+        V x[4];
+        UNROLL for (int i = 0; i < R; i++) x[i] = NAME(load_first)(a + i * lda + whole, m);
+        UNROLL for (int j = 0; j < S; j++) {
+            V w = NAME(load_first)(b + j * ldb + whole, m);
+            UNROLL for (int i = 0; i < R; i++) acc[i][j] += x[i] * w;
+        }
+    }
+    UNROLL for (int i = 0; i < R; i++) UNROLL for (int j = 0; j < S; j++)
+        o->c[(i0 + i) * o->ldc + j0 + j] = NAME(sum)(acc[i][j]) + (o->bias ? o->bias[j0 + j] : 0);
+}
+
+#define DOT(R, S) \
+    NOINLINE void NAME(dot_##R##x##S)(const NAME(dot_t) * o, ptrdiff_t i, ptrdiff_t j) { NAME(dot_tile)(R, S, o, i, j); }
+#define DOTS(S) DOT(1, S) DOT(2, S) DOT(3, S) DOT(4, S)
+#define DOT_ROW(S) {NAME(dot_1x##S), NAME(dot_2x##S), NAME(dot_3x##S), NAME(dot_4x##S)}
+typedef void (*NAME(dot_fn))(const NAME(dot_t) *, ptrdiff_t, ptrdiff_t);
+DOTS(1)
+DOTS(2)
+#if REGISTERS == 32
+DOTS(3)
+DOTS(4)
+static const NAME(dot_fn) NAME(dot_fns)[4][4] = {DOT_ROW(1), DOT_ROW(2), DOT_ROW(3), DOT_ROW(4)};
+#else
+static const NAME(dot_fn) NAME(dot_fns)[2][4] = {DOT_ROW(1), DOT_ROW(2)};
+#endif
+
+NOINLINE void NAME(dot)(const NAME(dot_t) * o) {
+    for (ptrdiff_t j = 0; j < o->cols; j += DOT_COLS) {
+        ptrdiff_t cols = o->cols - j < DOT_COLS ? o->cols - j : DOT_COLS;
+        for (ptrdiff_t i = 0; i < o->rows; i += 4) {
+            ptrdiff_t rows = o->rows - i < 4 ? o->rows - i : 4;
+            NAME(dot_fns)[cols - 1][rows - 1](o, i, j);
+        }
+    }
+}
+
+/* Rows of a loop, written so that every compiler makes vector code of them. */
+
+NOINLINE void NAME(relu_row)(T *restrict y, const T *restrict x, ptrdiff_t n) {
+    for (ptrdiff_t i = 0; i < n; i++) y[i] = x[i] <= 0 ? 0 : x[i]; /* NaN passes */
+}
+
+NOINLINE void NAME(relu_backward_row)(T *restrict dx, const T *restrict dy, const T *restrict y, ptrdiff_t n) {
+    for (ptrdiff_t i = 0; i < n; i++) dx[i] = y[i] <= 0 ? 0 : dy[i];
+}
+
+NOINLINE void NAME(add_row)(T *restrict y, const T *restrict x, ptrdiff_t n) {
+    for (ptrdiff_t i = 0; i < n; i++) y[i] += x[i];
+}
+
+typedef IT NAME(ints) __attribute__((vector_size(VBYTES)));
+
+/* One output pixel of max pooling, all channels: y and the index of the tap that it came from. The first maximum wins a
+ * tie, NaN beats all (PyTorch's rule). `taps` lists, for each tap inside the image, its offset in x and its number. */
+NOINLINE void NAME(max_pool_pixel)(T *y, uint16_t *index, const T *x, const ptrdiff_t *taps, ptrdiff_t count,
+                                   ptrdiff_t channels) {
+    for (ptrdiff_t c = 0; c < channels; c += VL) {
+        const ptrdiff_t n = channels - c < VL ? channels - c : VL;
+        const M m = NAME(first)(n);
+        V best = n == VL ? NAME(load)(x + taps[0] + c) : NAME(load_first)(x + taps[0] + c, m);
+        NAME(ints) from = (NAME(ints)){0} + (IT)taps[1];
+        for (ptrdiff_t t = 1; t < count; t++) {
+            V v = n == VL ? NAME(load)(x + taps[2 * t] + c) : NAME(load_first)(x + taps[2 * t] + c, m);
+            NAME(ints) takes = (v > best) | (v != v);
+            best = (V)(((NAME(ints))v & takes) | ((NAME(ints))best & ~takes));
+            from = (((NAME(ints)){0} + (IT)taps[2 * t + 1]) & takes) | (from & ~takes);
+        }
+        if (n == VL) NAME(store)(y + c, best);
+        else NAME(store_first)(y + c, best, m);
+        if (index) {
+            IT lane[VBYTES / sizeof(T)];
+            memcpy(lane, &from, sizeof lane);
+            if (n == VL)
+                for (ptrdiff_t i = 0; i < VL; i++) index[c + i] = (uint16_t)lane[i];
+            else
+                for (ptrdiff_t i = 0; i < n; i++) index[c + i] = (uint16_t)lane[i];
+        }
+    }
+}
+
+/* dx of one tap: dy where this tap was the maximum. */
+NOINLINE void NAME(unpool_row)(T *restrict dx, const T *restrict dy, const uint16_t *restrict index, uint16_t tap,
+                               ptrdiff_t n, int add) {
+    if (add)
+        for (ptrdiff_t i = 0; i < n; i++) dx[i] += index[i] == tap ? dy[i] : 0;
+    else
+        for (ptrdiff_t i = 0; i < n; i++) dx[i] = index[i] == tap ? dy[i] : 0;
+}
+
+typedef struct {
+    T lr, momentum, keep, undamped, decay, sign; /* keep: momentum, or 0 in a buffer's first step */
+    int nesterov;
+} NAME(sgd_t);
+
+NOINLINE void NAME(sgd_row)(T *restrict w, const T *restrict grad, T *restrict buffer, NAME(sgd_t) h, ptrdiff_t n) {
+    if (!buffer)
+        for (ptrdiff_t i = 0; i < n; i++) w[i] -= h.lr * (h.sign * grad[i] + h.decay * w[i]);
+    else if (h.nesterov)
+        for (ptrdiff_t i = 0; i < n; i++) {
+            T g = h.sign * grad[i] + h.decay * w[i];
+            buffer[i] = h.keep * buffer[i] + h.undamped * g;
+            w[i] -= h.lr * (g + h.momentum * buffer[i]);
+        }
+    else
+        for (ptrdiff_t i = 0; i < n; i++) {
+            T g = h.sign * grad[i] + h.decay * w[i];
+            buffer[i] = h.keep * buffer[i] + h.undamped * g;
+            w[i] -= h.lr * buffer[i];
+        }
+}
+
+#undef V
+#undef M
+#undef VL
+#undef OUTER
+#undef ROW
+#undef UP_TO_6
+#undef UP_TO_14
+#undef ROWS_6
+#undef ROWS_14
+#undef DOT
+#undef DOTS
+#undef DOT_ROW

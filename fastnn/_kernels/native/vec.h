@@ -1,0 +1,84 @@
+/* Vectors of one instruction set: NAME(x) is x_f32 or x_f64, V a vector of VL numbers of type T, M a mask of its lanes.
+ * Included once for each type, with T, IT (a signed integer as wide) and NAME defined. */
+
+#ifndef FASTNN_VEC_ONCE
+#define FASTNN_VEC_ONCE
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+#define VBYTES 64
+#define REGISTERS 32
+#elif defined(__AVX2__)
+#define VBYTES 32
+#define REGISTERS 16
+#else
+#define VBYTES 16
+#if defined(__aarch64__)
+#define REGISTERS 32
+#else
+#define REGISTERS 16
+#endif
+#endif
+
+#define INLINE static inline __attribute__((always_inline, unused))
+#define NOINLINE static __attribute__((noinline, unused))
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+#endif
+
+#define V NAME(vec)
+#define M NAME(mask)
+#define VL ((ptrdiff_t)(VBYTES / sizeof(T)))
+
+typedef T V __attribute__((vector_size(VBYTES)));
+typedef T NAME(vec_u) __attribute__((vector_size(VBYTES), aligned(sizeof(T)), may_alias));
+
+INLINE V NAME(load)(const T *p) { return *(const NAME(vec_u) *)p; }
+INLINE void NAME(store)(T *p, V v) { *(NAME(vec_u) *)p = v; }
+INLINE V NAME(all)(T x) { return x - (V){0}; } /* x - 0 is x, for -0 too */
+
+/* The first n lanes, 1 <= n <= VL; loads give 0 in the others and touch no memory there. */
+#if defined(__AVX512F__)
+#ifdef FLOAT64
+typedef __mmask8 M;
+INLINE M NAME(first)(ptrdiff_t n) { return (M)((1u << n) - 1); }
+INLINE V NAME(load_first)(const T *p, M m) { return (V)_mm512_maskz_loadu_pd(m, p); }
+INLINE void NAME(store_first)(T *p, V v, M m) { _mm512_mask_storeu_pd(p, m, (__m512d)v); }
+#else
+typedef __mmask16 M;
+INLINE M NAME(first)(ptrdiff_t n) { return (M)((1u << n) - 1); }
+INLINE V NAME(load_first)(const T *p, M m) { return (V)_mm512_maskz_loadu_ps(m, p); }
+INLINE void NAME(store_first)(T *p, V v, M m) { _mm512_mask_storeu_ps(p, m, (__m512)v); }
+#endif
+#elif defined(__AVX2__)
+typedef __m256i M;
+#ifdef FLOAT64
+static const int64_t NAME(lanes)[8] = {-1, -1, -1, -1, 0, 0, 0, 0};
+INLINE V NAME(load_first)(const T *p, M m) { return (V)_mm256_maskload_pd(p, m); }
+INLINE void NAME(store_first)(T *p, V v, M m) { _mm256_maskstore_pd(p, m, (__m256d)v); }
+#else
+static const int32_t NAME(lanes)[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+INLINE V NAME(load_first)(const T *p, M m) { return (V)_mm256_maskload_ps(p, m); }
+INLINE void NAME(store_first)(T *p, V v, M m) { _mm256_maskstore_ps(p, m, (__m256)v); }
+#endif
+INLINE M NAME(first)(ptrdiff_t n) { return _mm256_loadu_si256((const __m256i *)(NAME(lanes) + VL - n)); }
+#else
+typedef ptrdiff_t M;
+INLINE M NAME(first)(ptrdiff_t n) { return n; }
+INLINE V NAME(load_first)(const T *p, M n) {
+    V v = {0};
+    for (ptrdiff_t i = 0; i < n; i++) v[i] = p[i];
+    return v;
+}
+INLINE void NAME(store_first)(T *p, V v, M n) {
+    for (ptrdiff_t i = 0; i < n; i++) p[i] = v[i];
+}
+#endif

@@ -1,0 +1,86 @@
+"""The NumPy backend: the definition of every kernel.
+
+Each kernel is one function, named as its row in the table, from arrays in logical shapes to new arrays. Nothing here is
+tuned: where it differs from a compiled backend, the compiled backend is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..._errors import DTypeError, ShapeError
+from ..kernel import Array, Plan, Target
+from .activation import relu, relu_backward
+from .conv import conv2d, conv2d_backward_data, conv2d_backward_weights
+from .dropout import dropout, next_key
+from .layout import copy, gather_rows
+from .linear import linear, linear_backward_data, linear_backward_weights
+from .loss import count_correct, cross_entropy, softmax
+from .optim import sgd
+from .pooling import max_pool2d, max_pool2d_backward
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    function.__name__: function
+    for function in (
+        linear,
+        linear_backward_data,
+        linear_backward_weights,
+        conv2d,
+        conv2d_backward_data,
+        conv2d_backward_weights,
+        max_pool2d,
+        max_pool2d_backward,
+        relu,
+        relu_backward,
+        next_key,
+        dropout,
+        softmax,
+        cross_entropy,
+        count_correct,
+        sgd,
+        gather_rows,
+        copy,
+    )
+}
+
+
+class ReferenceBackend:
+    """Runs a planned call as plain NumPy."""
+
+    name = "reference"
+
+    def run(
+        self, plan: Plan, inputs: Sequence[Array | None], params: Mapping[str, Any], out: Sequence[Target]
+    ) -> tuple[Array | None, ...]:
+        """Compute the outputs of one call, written or added to the targets in `out`."""
+        with np.errstate(all="ignore"):  # as silent about NaN and infinity as compiled code
+            results = FUNCTIONS[plan.kernel.name](*inputs, **params)
+            results = results if isinstance(results, tuple) else (results,)
+            return tuple(
+                _deliver(plan, i, result, target) for i, (result, target) in enumerate(zip(results, out, strict=True))
+            )
+
+
+def _deliver(plan: Plan, i: int, result: Array, target: Target) -> Array | None:
+    """Put output number `i` where its target says."""
+    shape, dtype = plan.out_shapes[i], np.dtype(plan.out_dtypes[i])
+    if target is False:
+        return None
+    if target is None:
+        return np.asarray(result, dtype)
+    into, add = target if isinstance(target, tuple) else (target, False)
+    name = f"{plan.kernel.name}: out for {plan.kernel.outputs[i].name}"
+    if not isinstance(into, np.ndarray):
+        raise TypeError(f"{name} must be an array, (array, bool), None or False, got {into!r}")
+    if into.shape != shape:  # else NumPy would broadcast
+        raise ShapeError(f"{name} must have shape {shape}, got {into.shape}")
+    if into.dtype != dtype:
+        raise DTypeError(f"{name} must be {dtype.name}, got {into.dtype.name}")
+    if add:
+        into += result
+    else:
+        into[...] = result
+    return into

@@ -1,0 +1,338 @@
+"""The kernel table: every kernel there is, one row each.
+
+Dispatch, contract tests, gradient checks and benchmarks are driven from these rows. To add a kernel, add a row, a
+function of its name in `reference`, and one in `native`. A row's `sizes`, followed by its `ints`, are what the compiled
+function finds in ``c.n``; outputs, then inputs, are what it finds in ``c.p``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .._errors import ShapeError
+from .kernel import Dims, Kernel, array, filters, image
+
+PARTS = 8  #: partial sums of a reduction over the batch, at most; fixed, so that bits do not depend on threads
+
+
+def window_count(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool = False) -> int:
+    """How many windows fit along one axis (PyTorch's output size of Conv2d and MaxPool2d)."""
+    span = size + 2 * padding - dilation * (kernel - 1) - 1
+    if not ceil_mode:
+        return span // stride + 1
+    count = -(-span // stride) + 1
+    return count - 1 if (count - 1) * stride >= size + padding else count  # a window starts inside the image
+
+
+def _windows(d: Dims, p: Mapping[str, Any], what: str) -> None:
+    """Bind P and Q, the output's height and width, or check them where the output's gradient gave them."""
+    for name, symbol in (("stride", "S"), ("padding", "P"), ("dilation", "D")):
+        d[symbol + "H"], d[symbol + "W"] = p[name]
+    for axis, out, kernel, i in (("H", "P", d["KH"], 0), ("W", "Q", d["KW"], 1)):
+        stride, padding, dilation = (p[name][i] for name in ("stride", "padding", "dilation"))
+        if kernel < 1 or stride < 1 or dilation < 1 or padding < 0:
+            raise ShapeError(
+                f"{what}: kernel size, stride and dilation must be at least 1 and padding at least 0, got "
+                f"kernel size {(d['KH'], d['KW'])}, {', '.join(f'{k} {v}' for k, v in p.items() if k != 'ceil_mode')}"
+            )
+        count = window_count(d[axis], kernel, stride, padding, dilation, p.get("ceil_mode", False))
+        if count < 1:
+            raise ShapeError(
+                f"{what}: a window of {dilation * (kernel - 1) + 1} does not fit into {axis}={d[axis]} with padding {padding}"
+            )
+        if d.setdefault(out, count) != count:
+            raise ShapeError(f"{what}: expected {out}={count} for {axis}={d[axis]}, got {out}={d[out]}")
+
+
+def _conv(d: Dims, p: Mapping[str, Any]) -> None:
+    groups = p["groups"]
+    if groups < 1 or d["O"] % groups:
+        raise ShapeError(f"conv2d: {d['O']} output channels cannot be split into {groups} groups")
+    if d.setdefault("C", d["I"] * groups) != d["I"] * groups:
+        raise ShapeError(f"conv2d: expected {d['I'] * groups} input channels ({groups} groups of {d['I']}), got {d['C']}")
+    _windows(d, p, "conv2d")
+
+
+def _conv_data(d: Dims, p: Mapping[str, Any]) -> None:
+    d["H"], d["W"] = p["input_size"]
+    _conv(d, p)
+
+
+def _conv_weights(d: Dims, p: Mapping[str, Any]) -> None:
+    d["KH"], d["KW"] = p["kernel_size"]
+    if p["groups"] < 1 or d["C"] % p["groups"]:
+        raise ShapeError(f"conv2d: {d['C']} input channels cannot be split into {p['groups']} groups")
+    d["I"] = d["C"] // p["groups"]
+    _conv(d, p)
+
+
+def _pool(d: Dims, p: Mapping[str, Any]) -> None:
+    d["KH"], d["KW"] = p["kernel_size"]
+    if d["KH"] * d["KW"] > 65535:
+        raise ShapeError(f"max_pool2d: a window holds at most 65535 elements, got {d['KH']} x {d['KW']}")
+    if 2 * p["padding"][0] > d["KH"] or 2 * p["padding"][1] > d["KW"]:
+        raise ShapeError(f"max_pool2d: padding {p['padding']} is more than half of kernel size {p['kernel_size']}")
+    _windows(d, p, "max_pool2d")
+    for axis, padding, dilation in zip("HW", p["padding"], p["dilation"], strict=True):
+        if padding and dilation > d[axis]:  # a window that begins in the padding may then step over the whole image
+            raise ShapeError(f"max_pool2d: at dilation {dilation} a window of {axis}={d[axis]} holds nothing but padding")
+
+
+def _pool_scratch(d: Dims, real: int) -> tuple[int, int]:
+    return 0, 16 * d["KH"] * d["KW"]
+
+
+def _pool_backward(d: Dims, p: Mapping[str, Any]) -> None:
+    d["H"], d["W"] = p["input_size"]
+    _pool(d, p)
+
+
+def _classes(d: Dims, p: Mapping[str, Any]) -> None:
+    if d["K"] < 1:
+        raise ShapeError("expected scores of shape (N, K) with K at least 1, got K=0")
+
+
+def _probability(d: Dims, p: Mapping[str, Any]) -> None:
+    if not 0 <= p["p"] <= 1:
+        raise ValueError(f"dropout: expected p from 0 to 1, got {p['p']}")
+
+
+# --- scratch, in bytes: (shared, for each thread) -----------------------------------------------------------------------
+
+
+def _border(d: Dims, axis: str, out: str) -> int:
+    """Rows or columns of dy with its border of zeros, in backward-data."""
+    before = -(-d["D" + axis] * (d["K" + axis] - 1) // d["S" + axis])
+    return before + max(d[out], (d[axis] - 1 + d["P" + axis]) // d["S" + axis] + 1)
+
+
+def _padded_image(d: Dims) -> int:
+    """Elements of one image with its border of zeros."""
+    return (d["H"] + 2 * d["PH"]) * (d["W"] + 2 * d["PW"]) * d["C"]
+
+
+def _conv_scratch(d: Dims, real: int) -> tuple[int, int]:
+    return 16 * d["KH"] * d["KW"], real * _padded_image(d)
+
+
+def _conv_data_scratch(d: Dims, real: int) -> tuple[int, int]:
+    flipped = d["KH"] * d["KW"] * d["I"] * d["O"]
+    dy = _border(d, "H", "P") * _border(d, "W", "Q") * d["O"]
+    return real * flipped, 16 * d["KH"] * d["KW"] + real * dy
+
+
+def _conv_weights_scratch(d: Dims, real: int) -> tuple[int, int]:
+    images = d["N"] * _padded_image(d) if d["PH"] or d["PW"] else 0
+    sums = PARTS * (d["KH"] * d["KW"] * d["I"] * d["O"] + d["O"])
+    return real * (images + 16 + sums) + 16 * d["N"] * d["P"], 0
+
+
+# --- samples: sizes that tests run; the shapes of real networks are in bench -------------------------------------------
+
+_LINEAR = tuple(
+    {"N": n, "I": i, "O": o}
+    for n, i, o in ((1, 1, 1), (2, 3, 5), (7, 17, 10), (32, 65, 33), (5, 130, 70), (0, 4, 3), (33, 16, 64), (3, 0, 2))
+)
+_CONV = tuple(
+    {"N": n, "C": c, "H": h, "W": w, "O": o, "KH": kh, "KW": kw, "stride": s, "padding": p, "dilation": d, "groups": g}
+    for n, c, h, w, o, kh, kw, s, p, d, g in (
+        (1, 1, 3, 3, 1, 3, 3, (1, 1), (0, 0), (1, 1), 1),
+        (2, 1, 9, 8, 32, 3, 3, (1, 1), (0, 0), (1, 1), 1),
+        (3, 3, 10, 11, 17, 3, 3, (1, 1), (1, 1), (1, 1), 1),
+        (9, 8, 7, 7, 20, 2, 3, (1, 1), (0, 2), (1, 1), 1),
+        (2, 5, 9, 12, 67, 3, 3, (2, 2), (1, 1), (1, 1), 1),
+        (2, 4, 11, 9, 6, 3, 2, (3, 2), (2, 1), (2, 3), 1),
+        (3, 6, 8, 8, 9, 3, 3, (1, 1), (1, 1), (1, 1), 3),
+        (2, 4, 6, 6, 4, 3, 3, (2, 1), (1, 1), (1, 1), 4),
+        (2, 4, 5, 5, 8, 1, 1, (2, 2), (0, 0), (1, 1), 2),
+        (1, 16, 6, 20, 33, 5, 5, (1, 1), (2, 2), (1, 1), 1),
+        (0, 3, 6, 6, 4, 3, 3, (1, 1), (0, 0), (1, 1), 1),
+        (17, 2, 4, 4, 3, 4, 4, (1, 1), (0, 0), (1, 1), 1),
+        (2, 3, 7, 7, 5, 2, 2, (3, 3), (0, 0), (1, 1), 1),
+        (4, 24, 6, 6, 130, 3, 3, (1, 1), (1, 1), (1, 1), 1),
+    )
+)
+_POOL = tuple(
+    {"N": n, "C": c, "H": h, "W": w, "kernel_size": k, "stride": s, "padding": p, "dilation": d, "ceil_mode": m}
+    for n, c, h, w, k, s, p, d, m in (
+        (1, 1, 2, 2, (2, 2), (2, 2), (0, 0), (1, 1), False),
+        (2, 5, 7, 9, (2, 2), (2, 2), (0, 0), (1, 1), False),
+        (3, 32, 8, 8, (2, 2), (2, 2), (0, 0), (1, 1), False),
+        (2, 17, 7, 9, (3, 3), (2, 2), (1, 1), (1, 1), False),
+        (2, 3, 8, 9, (3, 2), (1, 2), (0, 1), (2, 1), False),
+        (2, 4, 8, 7, (3, 3), (2, 2), (0, 1), (1, 1), True),
+        (2, 3, 5, 5, (2, 2), (3, 3), (0, 0), (1, 1), False),
+        (0, 3, 4, 4, (2, 2), (2, 2), (0, 0), (1, 1), False),
+    )
+)
+_ELEMENTWISE = tuple({"shape": s} for s in ((1,), (3, 5), (17, 33), (2, 3, 5, 7), (0, 4), (70000,)))
+_ROWS = tuple({"N": n, "K": k} for n, k in ((1, 1), (3, 2), (32, 10), (7, 17), (0, 5), (300, 33)))
+
+_CONV_SIZES = tuple("N C H W O I KH KW P Q".split())
+_CONV_INTS = ("stride", "padding", "dilation", "groups")
+_POOL_SIZES = tuple("N C H W P Q KH KW".split())
+_POOL_INTS = ("stride", "padding", "dilation")
+
+TABLE: dict[str, Kernel] = {
+    row.name: row
+    for row in (
+        Kernel(
+            "linear",
+            inputs=(array("x", "N I"), array("weight", "O I"), array("bias", "O", optional=True)),
+            outputs=(array("y", "N O"),),
+            sizes=("N", "I", "O"),
+            tolerance=(1e-5, 1e-13),
+            samples=_LINEAR,
+        ),
+        Kernel(
+            "linear_backward_data",
+            inputs=(array("dy", "N O"), array("weight", "O I")),
+            outputs=(array("dx", "N I"),),
+            sizes=("N", "I", "O"),
+            tolerance=(1e-5, 1e-13),
+            samples=_LINEAR,
+        ),
+        Kernel(
+            "linear_backward_weights",
+            inputs=(array("dy", "N O"), array("x", "N I")),
+            outputs=(array("dweight", "O I", optional=True), array("dbias", "O", optional=True)),
+            sizes=("N", "I", "O"),
+            tolerance=(1e-5, 1e-13),
+            samples=_LINEAR,
+        ),
+        Kernel(
+            "conv2d",
+            inputs=(image("x", "N C H W"), filters("weight", "O I KH KW"), array("bias", "O", optional=True)),
+            outputs=(image("y", "N O P Q"),),
+            sizes=_CONV_SIZES,
+            ints=_CONV_INTS,
+            derive=_conv,
+            scratch=_conv_scratch,
+            tolerance=(1e-5, 1e-13),
+            samples=_CONV,
+        ),
+        Kernel(
+            "conv2d_backward_data",
+            inputs=(image("dy", "N O P Q"), filters("weight", "O I KH KW")),
+            outputs=(image("dx", "N C H W"),),
+            sizes=_CONV_SIZES,
+            ints=(*_CONV_INTS, "input_size"),
+            derive=_conv_data,
+            scratch=_conv_data_scratch,
+            tolerance=(1e-5, 1e-13),
+            samples=_CONV,
+        ),
+        Kernel(
+            "conv2d_backward_weights",
+            inputs=(image("dy", "N O P Q"), image("x", "N C H W")),
+            outputs=(filters("dweight", "O I KH KW", optional=True), array("dbias", "O", optional=True)),
+            sizes=_CONV_SIZES,
+            ints=(*_CONV_INTS, "kernel_size"),
+            derive=_conv_weights,
+            scratch=_conv_weights_scratch,
+            tolerance=(2e-5, 1e-12),
+            samples=_CONV,
+        ),
+        Kernel(
+            "max_pool2d",
+            inputs=(image("x", "N C H W"),),
+            outputs=(image("y", "N C P Q"), image("index", "N C P Q", dtype="uint16", optional=True)),
+            sizes=_POOL_SIZES,
+            ints=(*_POOL_INTS, "kernel_size", "ceil_mode"),
+            derive=_pool,
+            scratch=_pool_scratch,
+            samples=_POOL,
+        ),
+        Kernel(
+            "max_pool2d_backward",
+            inputs=(image("dy", "N C P Q"), image("index", "N C P Q", dtype="uint16")),
+            outputs=(image("dx", "N C H W"),),
+            sizes=_POOL_SIZES,
+            ints=(*_POOL_INTS, "kernel_size", "ceil_mode", "input_size"),
+            derive=_pool_backward,
+            scratch=_pool_scratch,
+            tolerance=(1e-6, 1e-15),
+            samples=_POOL,
+        ),
+        Kernel("relu", inputs=(array("x", "*"),), outputs=(array("y", "*"),), sizes=("*",), samples=_ELEMENTWISE),
+        Kernel(
+            "relu_backward",
+            inputs=(array("dy", "*"), array("y", "*")),
+            outputs=(array("dx", "*"),),
+            sizes=("*",),
+            samples=_ELEMENTWISE,
+        ),
+        Kernel(
+            "next_key",
+            inputs=(array("state", "3", dtype="uint64", inout=True),),
+            outputs=(array("key", "3", dtype="uint64"),),
+            samples=({},),
+        ),
+        Kernel(
+            "dropout",
+            inputs=(array("x", "*"), array("key", "3", dtype="uint64", replay=True)),
+            outputs=(array("y", "*"),),
+            sizes=("*",),
+            floats=("p",),
+            derive=_probability,
+            tolerance=(1e-6, 1e-15),
+            samples=tuple({**s, "p": p} for s in _ELEMENTWISE for p in (0.5,)) + ({"shape": (9, 5), "p": 1.0},),
+        ),
+        Kernel(
+            "softmax",
+            inputs=(array("scores", "N K"),),
+            outputs=(array("probabilities", "N K"),),
+            sizes=("N", "K"),
+            derive=_classes,
+            tolerance=(1e-6, 1e-14),
+            samples=_ROWS,
+        ),
+        Kernel(
+            "cross_entropy",
+            inputs=(array("scores", "N K"), array("labels", "N", dtype="int64", replay=True)),
+            outputs=(array("loss", "1", dtype="float64"), array("dscores", "N K", optional=True)),
+            sizes=("N", "K"),
+            ints=("mean",),
+            derive=_classes,
+            scratch=lambda d, real: (8 * d["N"], 0),
+            tolerance=(1e-6, 1e-14),
+            samples=tuple({**s, "mean": m} for s in _ROWS for m in (True, False)),
+        ),
+        Kernel(
+            "count_correct",
+            inputs=(array("scores", "N K"), array("labels", "N", dtype="int64", replay=True)),
+            outputs=(array("count", "1", dtype="int64"),),
+            sizes=("N", "K"),
+            derive=_classes,
+            samples=_ROWS,
+        ),
+        Kernel(
+            "sgd",
+            inputs=(
+                array("param", "n", inout=True),
+                array("grad", "n"),
+                array("buffer", "n", inout=True, optional=True),
+                array("hyper", "7", dtype="float64", replay=True),
+            ),
+            sizes=("n",),
+            tolerance=(1e-6, 1e-15),
+            samples=({"n": 1}, {"n": 37}, {"n": 40000}, {"n": 0}),
+        ),
+        Kernel(
+            "gather_rows",
+            inputs=(array("x", "M *", dtype="any"), array("index", "B", dtype="int64", replay=True)),
+            outputs=(array("y", "B *", dtype="any"),),
+            sizes=("M", "B", "*"),
+            samples=tuple({"M": m, "B": b, "shape": s} for m, b, s in ((5, 3, (4,)), (9, 20, (3, 4, 5)), (4, 0, (2,)), (6, 2, ()))),
+        ),
+        Kernel(
+            "copy",
+            inputs=(array("x", "*", dtype="any"),),
+            outputs=(array("y", "*", dtype="any"),),
+            sizes=("*",),
+            ints=("channels_last",),
+            samples=tuple({**s, "channels_last": False} for s in _ELEMENTWISE) + ({"shape": (3, 5, 7, 9), "channels_last": True},),
+        ),
+    )
+}

@@ -1,0 +1,33 @@
+"""What every data set of images is handed out as."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """Images and labels, split into a training and a test part.
+
+    x_train: (N, 1, H, W) float32, grey values without unit, 0 (background) to about 1
+    y_train: (N,) int64, class numbers, indices into `class_names`
+    x_test:  (M, 1, H, W) float32
+    y_test:  (M,) int64
+    class_names: one name per class
+
+    The arrays are C-contiguous, writable and belong to the caller.
+    """
+
+    x_train: npt.NDArray[np.float32]
+    y_train: npt.NDArray[np.int64]
+    x_test: npt.NDArray[np.float32]
+    y_test: npt.NDArray[np.int64]
+    class_names: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)[:4]}
+        shapes = ", ".join(f"{name}: {array.dtype} {array.shape}" for name, array in arrays.items())
+        return f"Dataset({shapes}, {len(self.class_names)} classes)"

@@ -1,0 +1,106 @@
+"""Numerical gradients: are a layer's hand-written ones right?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ._errors import DTypeError
+
+Array = np.ndarray[Any, Any]
+
+
+class GradientError(AssertionError):
+    """A gradient differs from its numerical estimate."""
+
+
+def numerical_gradient(f: Callable[[Array], Any], x: Array, df: Array | None = None, eps: float = 1e-6) -> Array:
+    """The gradient of f at x by central differences, (f(x + eps) - f(x - eps)) / (2 eps), element by element.
+
+    f: takes x, returns a scalar, or an array of which `df`, of the same shape, is the upstream gradient.
+    x: any shape, float64; each element is changed in place for two calls of f, then restored.
+    Returns an array of the shape of x.
+    """
+    _require_float64("x", x)
+    gradient = np.zeros(x.shape)
+    for i in np.ndindex(x.shape):
+        kept = x[i]
+        try:
+            x[i] = kept + eps
+            above = np.array(f(x))  # a copy, lest f fill the same memory again
+            x[i] = kept - eps
+            below = np.array(f(x))
+        finally:
+            x[i] = kept
+        if above.dtype != np.float64:
+            raise DTypeError(f"gradients are checked in float64: f returned {above.dtype}")
+        if df is None and above.size != 1:
+            raise ValueError(f"f returned an array of shape {above.shape}: pass its upstream gradient as df")
+        gradient[i] = np.sum((above - below) * (1.0 if df is None else df)) / (2 * eps)
+    return gradient
+
+
+def relative_error(a: Array, b: Array) -> float:
+    """The largest |a - b| / max(1e-8, |a| + |b|) of any element, the measure of Stanford's course CS231n."""
+    return float(np.max(np.abs(a - b) / np.maximum(1e-8, np.abs(a) + np.abs(b)), initial=0.0))
+
+
+def gradcheck(
+    layer: Any, x: Array, *, eps: float = 1e-6, atol: float = 1e-7, rtol: float = 1e-5, seed: int = 0
+) -> dict[str, float]:
+    """Compare a layer's gradients with numerical ones, under a random upstream gradient.
+
+    layer: has ``forward(x, train) -> (y, backward)`` and ``named_parameters()``, yielding (name, p) with arrays
+        ``p.data`` and ``p.grad``; parameters without a gradient are skipped. Its output must depend on x and the
+        parameters alone (so no dropout), and have no kink within eps of them.
+    x: the input, float64; or whole numbers, which have no gradient.
+    atol, rtol: an element may differ by ``atol + rtol * |numerical|``.
+
+    Returns the largest relative error (`relative_error`) by name, that of the input as "x".
+    Raises `GradientError` naming the parameter and its worst element, `DTypeError` where anything is not float64.
+    """
+    x = np.array(x)
+    with_dx = x.dtype.kind not in "iub"
+    if with_dx:
+        _require_float64("x", x)
+    parameters = dict(layer.named_parameters())
+    for name, p in parameters.items():
+        _require_float64(name, p.data)
+
+    if hasattr(layer, "zero_grad"):
+        layer.zero_grad()
+    y, backward = layer.forward(x, train=True)
+    _require_float64("the output", y)
+    dy = np.random.default_rng(seed).standard_normal(y.shape)
+    dx = backward(dy.copy())  # a copy, lest a layer work in place
+    found = {"x": np.array(dx)} if with_dx else {}  # copies: the forward passes below may use their memory again
+    found |= {name: np.array(p.grad) for name, p in parameters.items() if getattr(p, "grad", None) is not None}
+
+    errors = {}
+    for name, gradient in found.items():
+        at = parameters[name].data if name in parameters else x
+        expected = numerical_gradient(lambda _: layer.forward(x, train=True)[0], at, dy, eps)
+        _compare(name, gradient, expected, atol, rtol)
+        errors[name] = relative_error(gradient, expected)
+    return errors
+
+
+def _require_float64(name: str, a: Array) -> None:
+    if a.dtype != np.float64:
+        raise DTypeError(f"gradients are checked in float64: {name} is {a.dtype}")
+
+
+def _compare(name: str, found: Array, expected: Array, atol: float, rtol: float) -> None:
+    if found.shape != expected.shape:
+        raise GradientError(f"gradient of {name}: expected shape {expected.shape}, got {found.shape}")
+    excess = np.abs(found - expected) - (atol + rtol * np.abs(expected))
+    excess[np.isnan(excess)] = np.inf
+    if excess.size and excess.max() > 0:
+        worst = np.unravel_index(excess.argmax(), excess.shape)
+        where = ", ".join(str(int(i)) for i in worst)
+        raise GradientError(
+            f"gradient of {name}: {int(np.sum(excess > 0))} of {excess.size} elements differ, most at [{where}]: "
+            f"got {found[worst]:.10g}, numerically {expected[worst]:.10g}"
+        )

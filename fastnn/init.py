@@ -1,0 +1,69 @@
+"""Initial values of parameters, and the one random generator that they are drawn from."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ._errors import DTypeError, ShapeError
+from ._kernels import Array
+from ._kernels.kernel import REAL
+
+
+class _Source:
+    """The state behind `manual_seed`: the generator, and how many dropout layers were made since."""
+
+    def __init__(self, seed: int | None) -> None:
+        self.generator = np.random.default_rng(seed)
+        self.seed = int(self.generator.integers(2**63)) if seed is None else seed
+        self.streams = 0
+
+
+_source = _Source(None)
+
+
+def manual_seed(seed: int) -> None:
+    """Start the sequence from which initial weights, shuffles and dropout are drawn; the same seed gives the same bits.
+
+    seed: a whole number of at least 0. The sequence is NumPy's PCG64, not PyTorch's.
+    """
+    global _source
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ValueError(f"manual_seed: expected a whole number of at least 0, got {seed!r}")
+    _source = _Source(int(seed))
+
+
+def generator() -> np.random.Generator:
+    """The generator that `manual_seed` seeds."""
+    return _source.generator
+
+
+def next_stream() -> tuple[int, int]:
+    """(seed, number) for a layer with random bits of its own: the n-th made since `manual_seed` gets number n."""
+    _source.streams += 1
+    return _source.seed, _source.streams - 1
+
+
+def check_sizes(layer: str, **sizes: int) -> None:
+    """Raise a `ShapeError` that names the layer and the argument unless all are whole numbers of at least 1."""
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
+            raise ShapeError(f"{layer}: expected {name} as a whole number of at least 1, got {size!r}")
+
+
+def uniform(shape: tuple[int, ...], bound: float, dtype: str) -> Array:
+    """Numbers drawn evenly from -bound to bound."""
+    if dtype not in REAL:
+        raise DTypeError(f"expected dtype float32 or float64, got {dtype!r}")
+    values: Array = (generator().uniform(-bound, bound, shape)).astype(dtype)
+    return values
+
+
+def default(shape: tuple[int, ...], fan_in: int, bias: bool, dtype: str) -> tuple[Array, Array | None]:
+    """Weight and bias (shape[0],) as PyTorch's Linear and Conv2d draw them: uniform in ±1/sqrt(fan_in).
+
+    That is He et al. 2015 ("Delving Deep into Rectifiers") with a = sqrt(5), as PyTorch has it since version 1.0.
+    """
+    bound = 1 / math.sqrt(fan_in)
+    return uniform(shape, bound, dtype), uniform(shape[:1], bound, dtype) if bias else None

@@ -1,0 +1,80 @@
+"""Layers made of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, overload
+
+from .._kernels import Array
+from .layer import Backward, Layer, register
+
+
+@register
+class Sequential(Layer):
+    """Layers one after the other: ``Sequential(a, b)``, or ``Sequential({"conv1": a, "fc": b})`` to name them.
+
+    Parameters have PyTorch's keys: ``0.weight``, or ``conv1.weight``.
+    """
+
+    def __init__(self, *layers: Layer | Mapping[str, Layer]) -> None:
+        named = dict(layers[0]) if len(layers) == 1 and isinstance(layers[0], Mapping) else dict(_numbered(layers))
+        for name, layer in named.items():
+            if not isinstance(layer, Layer):
+                raise TypeError(f"Sequential: expected layers, got {type(layer).__name__} as {name!r}")
+            if not name or "." in name:
+                raise ValueError(f"Sequential: a layer's name may not be empty or contain a dot, got {name!r}")
+            if layer.name is None:
+                layer.name = name
+        self._layers = named
+
+    def children(self) -> Iterator[tuple[str, Layer]]:
+        """(name, layer), in their order."""
+        return iter(self._layers.items())
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self._layers.values())
+
+    @overload
+    def __getitem__(self, index: int) -> Layer: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequential: ...
+
+    def __getitem__(self, index: int | slice) -> Layer:
+        if isinstance(index, slice):
+            return Sequential(dict(list(self._layers.items())[index]))
+        return list(self._layers.values())[index]
+
+    def config(self) -> dict[str, Any]:
+        """The layers, by name; `checkpoint` writes them out."""
+        return {"layers": self._layers}
+
+    def forward(self, x: Array, train: bool = False) -> tuple[Any, Backward]:
+        """x through all layers; the backward function stops below the lowest layer that has something to train."""
+        steps: list[tuple[Layer, Backward]] = []
+        for layer in self._layers.values():
+            x, step = layer.forward(x, train)
+            steps.append((layer, step))
+
+        def backward(dy: Any, need_dx: bool = True) -> Any:
+            lowest = 0 if need_dx else _lowest_trained([layer for layer, _ in steps])
+            for i in range(len(steps) - 1, lowest - 1, -1):
+                dy = steps[i][1](dy, need_dx=need_dx or i > lowest)
+            return dy if need_dx else None
+
+        return x, backward
+
+
+def _numbered(layers: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
+    return ((str(i), layer) for i, layer in enumerate(layers))
+
+
+def _lowest_trained(layers: list[Layer]) -> int:
+    """The first layer with a parameter that is not frozen; their number if there is none."""
+    for i, layer in enumerate(layers):
+        if any(p.requires_grad for p in layer.parameters()):
+            return i
+    return len(layers)

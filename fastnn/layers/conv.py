@@ -1,0 +1,78 @@
+"""Convolutions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import _kernels as k
+from .. import init
+from .._errors import ShapeError
+from .._kernels import Array
+from .layer import Backward, Layer, register
+from .parameter import Parameter, target
+
+
+def pair(value: int | tuple[int, int] | list[int], least: int, layer: str, name: str) -> tuple[int, int]:
+    """One number for both axes, or one for each, as a tuple; an error names the layer and the argument."""
+    both = (value, value) if isinstance(value, int) else tuple(value)
+    if len(both) != 2 or any(not isinstance(v, int) or isinstance(v, bool) or v < least for v in both):
+        raise ShapeError(f"{layer}: expected {name} as one or two whole numbers of at least {least}, got {value!r}")
+    return both
+
+
+@register
+class Conv2d(Layer):
+    """Cross-correlation of images x (N, in_channels, H, W) with learned filters; y (N, out_channels, P, Q), where
+    P = (H + 2 padding - dilation (kernel_size - 1) - 1) // stride + 1, and Q likewise from W.
+
+    weight: (out_channels, in_channels / groups, KH, KW) and bias: (out_channels,), drawn as PyTorch draws them, uniform
+    in ±1/sqrt(in_channels / groups · KH · KW). Arguments, order and defaults are PyTorch's; sizes are one number or two.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        dtype: str = "float32",
+    ) -> None:
+        init.check_sizes("Conv2d", in_channels=in_channels, out_channels=out_channels, groups=groups)
+        if in_channels % groups or out_channels % groups:
+            raise ShapeError(
+                f"Conv2d: groups={groups} must divide in_channels={in_channels} and out_channels={out_channels}"
+            )
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.kernel_size = pair(kernel_size, 1, "Conv2d", "kernel_size")
+        self.stride = pair(stride, 1, "Conv2d", "stride")
+        self.padding = pair(padding, 0, "Conv2d", "padding")
+        self.dilation = pair(dilation, 1, "Conv2d", "dilation")
+        shape = (out_channels, in_channels // groups, *self.kernel_size)
+        weight, shift = init.default(shape, shape[1] * shape[2] * shape[3], bias, dtype)
+        self.weight = Parameter(weight, order=k.TABLE["conv2d"].inputs[1].order)
+        self.bias = None if shift is None else Parameter(shift)
+
+    def config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups", "dtype")
+        return {**{name: getattr(self, name) for name in names}, "bias": self.bias is not None}
+
+    def forward(self, x: Array, train: bool = False) -> tuple[Array, Backward]:
+        """x: (N, in_channels, H, W). Raises `ShapeError`, `DTypeError`."""
+        self.check(x, "N", self.in_channels, "H", "W")
+        span = [d * (size - 1) + 1 - 2 * p for d, size, p in zip(self.dilation, self.kernel_size, self.padding, strict=True)]
+        if x.shape[2] < span[0] or x.shape[3] < span[1]:
+            raise ShapeError(f"{self.label}: expected images of at least {max(span[0], 1)}x{max(span[1], 1)}, got {x.shape}")
+        how = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation, "groups": self.groups}
+        y = k.conv2d(x, self.weight.data, None if self.bias is None else self.bias.data, **how)
+
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            out = (self.weight.target(), target(self.bias))
+            k.conv2d_backward_weights(dy, x, **how, kernel_size=self.kernel_size, out=out)
+            return k.conv2d_backward_data(dy, self.weight.data, **how, input_size=x.shape[2:]) if need_dx else None
+
+        return y, backward

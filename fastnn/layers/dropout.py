@@ -1,0 +1,48 @@
+"""Dropout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import _kernels as k
+from .. import init
+from .._kernels import Array
+from .layer import Backward, Layer, register
+
+
+@register
+class Dropout(Layer):
+    """In training, sets each number to 0 with probability p and multiplies the others by 1/(1-p); else does nothing.
+
+    Which numbers fall is a function of (seed, layer, step, index), by the Philox4x32-10 generator, so it depends neither
+    on threads nor on the order in memory. `manual_seed` and the seed of `fit` set the first; each call is a step.
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        if not 0 <= p <= 1:
+            raise ValueError(f"Dropout: expected p from 0 to 1, got {p!r}")
+        self.p = float(p)
+        self.state = np.zeros(3, np.uint64)
+        self.reseed(*init.next_stream())
+
+    def reseed(self, seed: int, layer: int) -> None:
+        """Begin a new sequence: step 0 of this seed and layer number."""
+        self.state[:] = seed % 2**64, layer, 0
+
+    def config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {"p": self.p}
+
+    def forward(self, x: Array, train: bool = False) -> tuple[Array, Backward]:
+        """x: any shape. Raises `DTypeError`."""
+        self.check(x)
+        if not train or self.p == 0:
+            return x, lambda dy, need_dx=True: dy if need_dx else None
+        key = k.next_key(self.state)
+
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            return k.dropout(dy, key, p=self.p) if need_dx else None
+
+        return k.dropout(x, key, p=self.p), backward

@@ -1,0 +1,200 @@
+"""What every layer is: parameters, kernels wired in `forward`, and a name for its errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from .. import _kernels as k
+from .._errors import DTypeError, ShapeError
+from .._kernels import Array
+from .._kernels.kernel import REAL
+from .parameter import Parameter
+
+#: Takes the gradient of the loss by a layer's output and returns that by its input, None with ``need_dx=False``.
+Backward = Callable[..., Any]
+
+
+class Layer:
+    """Base class of layers and models.
+
+    A layer of one's own defines ``forward(x, train)``, which calls kernels or other layers and returns the output and the
+    backward function ``backward(dy, need_dx=True) -> dx``. Attributes that are a `Parameter` or a `Layer` are found by
+    themselves. A layer keeps nothing of a call: what the backward pass needs lives in its function.
+    """
+
+    name: str | None = None  #: where the layer stands in its model, set by the layer that contains it
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        if isinstance(value, Layer) and value.name is None:
+            value.name = key
+        super().__setattr__(key, value)
+
+    def forward(self, x: Array, train: bool = False) -> tuple[Any, Backward]:
+        """The output for x, and the backward function."""
+        raise TypeError(f"{type(self).__name__} defines no forward(x, train)")
+
+    def __call__(self, x: Array) -> Any:
+        """The output for x, evaluated (dropout off)."""
+        return self.forward(x, train=False)[0]
+
+    # --- parameters -----------------------------------------------------------------------------------------------------
+
+    def children(self) -> Iterator[tuple[str, Layer]]:
+        """(name, layer) of the layers directly inside this one, in the order of definition."""
+        for name, value in vars(self).items():
+            if isinstance(value, Layer):
+                yield name, value
+
+    def layers(self) -> Iterator[Layer]:
+        """This layer and all layers inside it."""
+        yield self
+        for _, child in self.children():
+            yield from child.layers()
+
+    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
+        """(PyTorch's key, parameter), each parameter once."""
+        seen: set[int] = set()
+        for name, parameter in self._all_parameters(prefix):
+            if id(parameter) not in seen:
+                seen.add(id(parameter))
+                yield name, parameter
+
+    def _all_parameters(self, prefix: str) -> Iterator[tuple[str, Parameter]]:
+        for name, value in vars(self).items():
+            if isinstance(value, Parameter):
+                yield prefix + name, value
+        for name, child in self.children():
+            yield from child._all_parameters(f"{prefix}{name}.")
+
+    def parameters(self) -> Iterator[Parameter]:
+        """All parameters, each once."""
+        return (p for _, p in self.named_parameters())
+
+    def zero_grad(self) -> None:
+        """Set all gradients to zero and begin a new step; an optimizer's `step` begins one as well."""
+        for p in self.parameters():
+            p.zero_grad()
+
+    def requires_grad_(self, requires_grad: bool = True) -> Layer:
+        """Freeze all parameters (False) or train them again; returns the layer."""
+        for p in self.parameters():
+            p.requires_grad = requires_grad
+        return self
+
+    @property
+    def dtype(self) -> str:
+        """``"float32"`` or ``"float64"``: the dtype of the parameters; float32 without any."""
+        return next((p.dtype.name for p in self.parameters()), "float32")
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of all parameters in C order, under PyTorch's keys and in PyTorch's shapes."""
+        return {name: np.ascontiguousarray(p.data).copy() for name, p in self._all_parameters("")}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Copy values into the parameters.
+
+        Raises KeyError, which lists all missing and all unexpected keys, and `ShapeError` for arrays of another shape;
+        in both cases nothing has been changed. Values are converted to the parameters' dtype.
+        """
+        own = dict(self._all_parameters(""))
+        missing, unexpected = [key for key in own if key not in state], [key for key in state if key not in own]
+        if missing or unexpected:
+            raise KeyError(f"{type(self).__name__}: state_dict lacks {missing or 'nothing'}, unexpected: {unexpected or 'nothing'}")
+        values = {key: np.asarray(state[key]) for key in own}
+        for key, value in values.items():
+            if value.shape != own[key].shape:
+                raise ShapeError(f"{type(self).__name__}: expected {key} of shape {own[key].shape}, got {value.shape}")
+            if value.dtype.kind not in "fiub":
+                raise DTypeError(f"{type(self).__name__}: expected numbers for {key}, got {value.dtype}")
+        for key, value in values.items():
+            own[key].data[...] = value
+
+    def config(self) -> dict[str, Any]:
+        """The arguments, all JSON values, with which the constructor makes this layer again (without its weights)."""
+        raise TypeError(f"{type(self).__name__} defines no config(), so its architecture cannot be saved")
+
+    # --- prediction -----------------------------------------------------------------------------------------------------
+
+    def scores(self, x: Any, batch_size: int = 256) -> Array:
+        """The output for all of x (N, …), computed a batch at a time, dropout off. Any real dtype is converted."""
+        batches = self._batches(x, batch_size)
+        return np.concatenate([np.ascontiguousarray(self(batch)) for batch in batches])
+
+    def predict(self, x: Any, batch_size: int = 256) -> Array:
+        """The most probable class of each sample: (N,) int64."""
+        best: Array = self._class_scores(x, batch_size).argmax(1)
+        return best
+
+    def predict_proba(self, x: Any, batch_size: int = 256) -> Array:
+        """The probability of each class, the softmax of the scores: (N, classes)."""
+        probabilities: Array = k.softmax(self._class_scores(x, batch_size))
+        return probabilities
+
+    def _class_scores(self, x: Any, batch_size: int) -> Array:
+        scores = self.scores(x, batch_size)
+        if scores.ndim != 2:
+            raise ShapeError(f"{self.label}: expected scores of shape (N, classes) to predict from, got {scores.shape}")
+        return scores
+
+    def _batches(self, x: Any, batch_size: int) -> Iterator[Array]:
+        x = as_real(x, self.dtype, "x")
+        if batch_size < 1:
+            raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+        if x.ndim < 1:
+            raise ShapeError("x: expected a batch of samples (N, …), got a number")
+        return (x[i : i + batch_size] for i in range(0, max(len(x), 1), batch_size))
+
+    # --- errors ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def label(self) -> str:
+        """How errors name the layer: its place in the model and its kind."""
+        kind = type(self).__name__
+        return kind if self.name is None else f"{self.name} ({kind})"
+
+    def check(self, x: Any, *dims: int | str) -> None:
+        """Raise a `ShapeError` or `DTypeError` that names this layer unless x is an array (dims) of the layer's dtype.
+
+        dims: a number for a size that must be met, a letter for any; ``"..."`` first for any leading dimensions.
+        """
+        if not isinstance(x, np.ndarray):
+            raise DTypeError(f"{self.label}: expected a NumPy array, got {type(x).__name__}")
+        wanted = [p.dtype.name for p in vars(self).values() if isinstance(p, Parameter)][:1] or list(REAL)
+        if x.dtype.name not in wanted:
+            raise DTypeError(f"{self.label}: expected {' or '.join(wanted)}, got {x.dtype.name}")
+        if not dims:
+            return
+        shape, fixed = x.shape, dims
+        if dims[0] == "...":
+            shape, fixed = x.shape[max(0, x.ndim - len(dims) + 1) :], dims[1:]
+        if len(shape) != len(fixed) or any(isinstance(d, int) and d != s for d, s in zip(fixed, shape, strict=True)):
+            raise ShapeError(f"{self.label}: expected ({', '.join(map(str, dims))}), got {x.shape}")
+
+
+def as_real(x: Any, dtype: str, what: str) -> Array:
+    """x as an array of `dtype`, converted if it holds real numbers of another kind; anything else is a `DTypeError`."""
+    a = np.asarray(x)
+    if a.dtype.kind not in "fiub":
+        raise DTypeError(f"{what}: expected real numbers (to be used as {dtype}), got {a.dtype}")
+    return a if a.dtype == dtype else a.astype(dtype)
+
+
+class Elementwise(Layer):
+    """Base of layers without parameters or arguments."""
+
+    def config(self) -> dict[str, Any]:
+        """No arguments."""
+        return {}
+
+
+#: The layers that a file's architecture may name.
+REGISTRY: dict[str, type[Layer]] = {}
+
+
+def register(cls: type[Layer]) -> type[Layer]:
+    """Let `save` and `load` know a layer by the name of its class."""
+    REGISTRY[cls.__name__] = cls
+    return cls

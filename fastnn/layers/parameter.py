@@ -1,0 +1,104 @@
+"""Parameters and the flat buffers that they are views of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import _kernels as k
+from .._kernels import Array, Target
+
+
+class Parameter:
+    """A trainable array and its gradient.
+
+    data, grad: arrays of the same shape and dtype. They are views into flat buffers (see `Segment`) and may lie in
+        memory in another order than the logical one; change them in place, ``p.data[...] = values``, never rebind them.
+    requires_grad: False freezes the parameter: it gets no gradient and no update.
+
+    Within one step the first backward pass that uses the parameter overwrites `grad` and later ones add to it; an
+    optimizer's `step`, or `zero_grad`, ends the step.
+    """
+
+    __slots__ = ("data", "grad", "order", "requires_grad", "segment", "used")
+
+    def __init__(self, data: Array, order: tuple[int, ...] | None = None) -> None:
+        """data: initial values; order: the axes from the outermost to the innermost in memory, None for C order."""
+        self.order = tuple(range(data.ndim)) if order is None else order
+        self.requires_grad = True
+        self.used = False  #: whether `grad` holds the gradient of the step in progress
+        self.segment: Segment
+        self.data = data
+        self.grad = data
+        Segment([self])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of data and gradient."""
+        return self.data.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return self.data.dtype
+
+    @property
+    def size(self) -> int:
+        """How many numbers it holds."""
+        return self.data.size
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.array(self.data, dtype=dtype) if copy else np.asarray(self.data, dtype=dtype)
+
+    def __repr__(self) -> str:
+        frozen = "" if self.requires_grad else ", frozen"
+        return f"Parameter({self.shape}, {self.dtype.name}{frozen})"
+
+    def target(self) -> Target:
+        """Where a kernel is to put this parameter's gradient: nowhere, over the last step's, or added to this step's."""
+        if not self.requires_grad:
+            return False
+        added, self.used = self.used, True
+        return self.grad, added
+
+    def zero_grad(self) -> None:
+        """Set the gradient to zero; the next backward pass overwrites it."""
+        self.grad[...] = 0
+        self.used = False
+
+
+def target(parameter: Parameter | None) -> Target:
+    """The gradient target of a parameter that a layer may lack."""
+    return False if parameter is None else parameter.target()
+
+
+class Segment:
+    """Parameters of one dtype side by side in one flat, 64-byte aligned buffer, their gradients in another.
+
+    An update, a norm or a copy of all of them is then one pass over memory. Each parameter begins at a multiple of 64
+    bytes; the gaps are zeros and stay zeros.
+    """
+
+    def __init__(self, parameters: Sequence[Parameter]) -> None:
+        """Move the parameters' values here; their `data` and `grad` become views of the new buffers."""
+        dtype = parameters[0].dtype.name
+        step = 64 // parameters[0].dtype.itemsize
+        sizes = [-(-p.size // step) * step for p in parameters]
+        self.parameters = list(parameters)
+        self.starts = [sum(sizes[:i]) for i in range(len(sizes) + 1)]
+        self.data = k.aligned_zeros(self.starts[-1], dtype)
+        self.grad = k.aligned_zeros(self.starts[-1], dtype)
+        for p, start in zip(self.parameters, self.starts, strict=False):
+            data, grad = (_view(flat, p, start) for flat in (self.data, self.grad))
+            data[...] = p.data
+            if p.grad is not p.data:  # else the parameter is new and has no gradient yet
+                grad[...] = p.grad
+            p.data, p.grad, p.segment = data, grad, self
+
+
+def _view(flat: Array, p: Parameter, start: int) -> Array:
+    """The part of a flat buffer that holds p, in p's shape and order in memory."""
+    in_memory = flat[start : start + p.size].reshape([p.shape[axis] for axis in p.order])
+    return in_memory.transpose(np.argsort(p.order))

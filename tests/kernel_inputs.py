@@ -1,0 +1,238 @@
+"""Inputs for any row of the kernel table: from a sample, a dtype and a seed, in any memory layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+
+from fastnn._kernels.kernel import REAL, Arg, Array, Kernel
+from fastnn._kernels.reference import max_pool2d
+from fastnn._kernels.table import window_count
+
+Sample = Mapping[str, Any]
+Inputs = list[Array | None]
+
+ANY = ("float32", "float64", "uint8", "int64", "bool")  #: what rows of any dtype are tried with
+HYPER = {
+    "lr": 0.1,
+    "momentum": 0.9,
+    "dampening": 0.25,
+    "weight_decay": 0.01,
+    "nesterov": 0.0,
+    "started": 1.0,
+    "maximize": 0.0,
+}
+
+
+def dtypes(kernel: Kernel) -> tuple[str, ...]:
+    """The dtypes in which a row can be called."""
+    kinds = {arg.dtype for arg in kernel.inputs}
+    return REAL if "real" in kinds else ANY if "any" in kinds else ("float32",)
+
+
+def sample_id(sample: Sample) -> str:
+    """A sample as a test's name."""
+
+    def text(value: Any) -> str:
+        return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+    return "-".join(f"{name}{'=' * (len(name) > 1)}{text(value)}" for name, value in sample.items()) or "only"
+
+
+def tolerance(kernel: Kernel, dtype: str) -> float:
+    """The row's tolerance in a dtype."""
+    return kernel.tolerance[dtype == "float64"]
+
+
+# --- values ---------------------------------------------------------------------------------------------------------
+
+
+def sizes(sample: Sample) -> dict[str, int]:
+    """Every size by its symbol, those that follow from others included."""
+    d = {symbol: size for symbol, size in sample.items() if symbol.isupper() or len(symbol) == 1}
+    if "groups" in sample:
+        d["I"] = d["C"] // sample["groups"]
+    if "kernel_size" in sample:
+        d["KH"], d["KW"] = sample["kernel_size"]
+    if "stride" in sample:
+        for i, (out, size, kernel) in enumerate((("P", "H", "KH"), ("Q", "W", "KW"))):
+            at = (sample[name][i] for name in ("stride", "padding", "dilation"))
+            d[out] = window_count(d[size], d[kernel], *at, sample.get("ceil_mode", False))
+    return d
+
+
+def parameters(kernel: Kernel, sample: Sample) -> dict[str, Any]:
+    """The call's keyword arguments."""
+    d = sizes(sample)
+    given = dict(sample)
+    if "H" in d:
+        given |= {"input_size": (d["H"], d["W"]), "kernel_size": (d["KH"], d["KW"])}
+    return {name: given[name] for name in (*kernel.ints, *kernel.floats)}
+
+
+def shape_of(arg: Arg, sample: Sample) -> tuple[int, ...]:
+    """The shape of a row's array."""
+    d = sizes(sample)
+    shape: list[int] = []
+    for symbol in arg.dims:
+        shape += sample["shape"] if symbol == "*" else [symbol if isinstance(symbol, int) else d[symbol]]
+    return tuple(shape)
+
+
+def random(shape: tuple[int, ...], dtype: str, rng: np.random.Generator) -> Array:
+    """Normally distributed reals, or whole numbers over the whole range of their dtype."""
+    if dtype in REAL:
+        return rng.standard_normal(shape).astype(dtype)
+    if dtype == "bool":
+        return rng.random(shape) < 0.5
+    limits = np.iinfo(dtype)
+    return rng.integers(limits.min, limits.max, shape, dtype, endpoint=True)
+
+
+def make(kernel: Kernel, sample: Sample, dtype: str = "float64", seed: int = 0) -> tuple[Inputs, dict[str, Any]]:
+    """A call's arrays, in logical order, and its parameters."""
+    rng = np.random.default_rng(seed)
+    params = parameters(kernel, sample)
+    d = sizes(sample)
+
+    def value(arg: Arg) -> Array:
+        shape = shape_of(arg, sample)
+        if arg.name == "labels":
+            return rng.integers(0, d["K"], shape)
+        if kernel.name == "gather_rows" and arg.name == "index":
+            return rng.integers(0, d["M"], shape)
+        if kernel.name == "max_pool2d_backward" and arg.name == "index":
+            x = rng.standard_normal((d["N"], d["C"], d["H"], d["W"]))
+            return max_pool2d(x, **{name: v for name, v in params.items() if name != "input_size"})[1]
+        if arg.name == "hyper":
+            return np.array(list(HYPER.values()))
+        a = random(shape, dtype if arg.dtype in ("real", "any") else arg.dtype, rng)
+        # A tolerance stands beside 1 + |expected|, so sums of many products should be of size 1, as in a network.
+        if arg.name == "weight":
+            return a / np.sqrt(max(1, a[0].size)).astype(dtype)
+        if arg.name == "dy" and kernel.name.endswith("_backward_weights"):
+            return a / np.sqrt(max(1, a[:, 0].size)).astype(dtype)
+        return a
+
+    return [value(arg) for arg in kernel.inputs], params
+
+
+#: Values in which kernels go wrong, by kernel and argument.
+_AWKWARD = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-39, -1e-39, 5e-324, 1.0, 1.0)
+SPECIAL: dict[str, dict[str, tuple[float, ...]]] = {
+    "linear": {"x": (np.nan, np.inf, 0.0, 1e-39)},
+    "linear_backward_data": {"dy": (np.nan, np.inf, 0.0, 1e-39)},
+    "linear_backward_weights": {"dy": (np.nan, -np.inf, 0.0, 1e-39)},
+    "conv2d": {"x": (np.nan, np.inf, 0.0, 1e-39)},
+    "conv2d_backward_data": {"dy": (np.nan, np.inf, 0.0, 1e-39)},
+    "conv2d_backward_weights": {"x": (np.nan, np.inf, 0.0, 1e-39)},
+    "max_pool2d": {"x": (np.nan, np.inf, -np.inf, -np.inf, 0.0, -0.0, 1.0, 1.0, 2.0, 2.0)},
+    "max_pool2d_backward": {"dy": (np.nan, np.inf, -0.0, 1e-39)},
+    "relu": {"x": _AWKWARD},
+    "relu_backward": {"dy": _AWKWARD, "y": (np.nan, np.inf, 0.0, -0.0, 1.0)},
+    "dropout": {"x": _AWKWARD},
+    "softmax": {"scores": (-np.inf, 1e4, -1e4, 0.0, 88.0, -104.0, 1e-39)},
+    "cross_entropy": {"scores": (-np.inf, 1e4, -1e4, 0.0, 88.0, -104.0, 1e-39)},
+    "count_correct": {"scores": (np.nan, np.inf, -np.inf, 0.0, -0.0, 2.0, 2.0)},
+    "sgd": {"grad": (np.nan, np.inf, 0.0, 1e-39)},
+    "gather_rows": {"x": _AWKWARD},
+    "copy": {"x": _AWKWARD},
+}
+
+
+def sprinkle(kernel: Kernel, inputs: Inputs, share: float, seed: int = 0) -> Inputs:
+    """The inputs with a share of their elements, one at least, replaced by the row's special values."""
+    rng = np.random.default_rng(seed)
+    result = list(inputs)
+    for i, arg in enumerate(kernel.inputs):
+        values, a = SPECIAL.get(kernel.name, {}).get(arg.name), inputs[i]
+        if values is None or a is None or a.dtype.name not in REAL:
+            continue
+        here = rng.random(a.shape) < share
+        here.flat[: a.size and 1] = True
+        with np.errstate(under="ignore"):
+            result[i] = np.where(here, rng.choice(np.array(values, a.dtype), a.shape), a)
+    return result
+
+
+# --- layouts --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Guarded:
+    """An array inside a larger one, whose surroundings nobody may touch."""
+
+    whole: Array
+    view: Array
+    layout: str
+    order: tuple[int, ...] | None
+
+    def assert_surroundings(self, what: str) -> None:
+        """Nothing outside the view has changed."""
+        other = guarded(self.view.shape, self.view.dtype.name, self.layout, self.order)
+        other.view[...] = self.view
+        assert other.whole.tobytes() == self.whole.tobytes(), f"{what}: written outside the array"
+
+
+#: How an array may lie in memory.
+LAYOUTS = ("stored", "logical", "fortran", "channels_last", "strided", "reversed", "unaligned", "broadcast")
+
+
+def guarded(
+    shape: tuple[int, ...], dtype: str, layout: str = "stored", order: tuple[int, ...] | None = None
+) -> Guarded:
+    """A new array in one of LAYOUTS, in larger memory; `order` is what "stored" means, by default the logical order."""
+    axes = tuple(range(len(shape)))
+    if layout == "strided":
+        whole = _filled([2 * size + 3 for size in shape], dtype)
+        view = whole[tuple(slice(1, 1 + 2 * size, 2) for size in shape)]
+    else:
+        if layout == "fortran":
+            axes = axes[::-1]
+        elif layout == "channels_last" and len(shape) > 2:
+            axes = (0, *axes[2:], 1)
+        elif layout == "stored" and order is not None:
+            axes = order
+        size = int(np.prod(shape, dtype=np.int64))
+        whole = _filled([size + 32], dtype)
+        inner = whole[16 : 16 + size]
+        if layout == "unaligned":
+            whole = np.concatenate([whole.view(np.uint8), np.zeros(1, np.uint8)])
+            inner = whole[16 * inner.itemsize + 1 :][: size * inner.itemsize].view(dtype)
+        view = inner.reshape([shape[axis] for axis in axes]).transpose(np.argsort(axes))
+        if layout == "reversed":
+            view = view[(slice(None, None, -1),) * len(shape)]
+    return Guarded(whole, view, layout, order)
+
+
+def _filled(shape: Sequence[int], dtype: str) -> Array:
+    """Values that a kernel must neither use nor leave: NaN, or as whole numbers 90."""
+    if dtype in REAL:
+        return np.full(shape, np.nan, dtype)
+    return np.ones(shape, bool) if dtype == "bool" else np.full(shape, 0x5A, dtype)
+
+
+def order_of(arg: Arg, params: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """The memory order in which a row keeps an array."""
+    return (0, 2, 3, 1) if params.get("channels_last") else arg.order
+
+
+def laid_out(kernel: Kernel, inputs: Inputs, params: Mapping[str, Any], layout: str) -> list[Guarded | None]:
+    """The inputs copied into a layout, or "mixed", each into another; those changed in place keep the row's own."""
+    mixed = cycle(("channels_last", "logical", "strided", "fortran"))
+    result: list[Guarded | None] = []
+    for arg, a in zip(kernel.inputs, inputs, strict=True):
+        if a is None:
+            result.append(None)
+        elif layout == "broadcast" and not arg.inout:
+            one = np.ascontiguousarray(a[:1])  # every row the first one; read-only, as NumPy's broadcasts are
+            result.append(Guarded(one, np.broadcast_to(one, a.shape), "broadcast", None))
+        else:
+            own = next(mixed) if layout == "mixed" else layout
+            result.append(guarded(a.shape, a.dtype.name, "stored" if arg.inout else own, arg.order))
+            result[-1].view[...] = a  # type: ignore[union-attr]
+    return result

@@ -1,0 +1,563 @@
+"""The contract of the kernel table: every backend computes what the reference does, and touches nothing else.
+
+A backend may differ by ``tolerance * (1 + |expected|)``, the tolerance being the row's, and where that is 0 by nothing,
+but for denormal numbers, which a backend may take as zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kernel_inputs import (
+    HYPER,
+    LAYOUTS,
+    REAL,
+    SPECIAL,
+    Guarded,
+    Inputs,
+    Sample,
+    dtypes,
+    guarded,
+    laid_out,
+    make,
+    order_of,
+    sample_id,
+    shape_of,
+    sprinkle,
+    tolerance,
+)
+
+from fastnn._errors import DTypeError, ShapeError
+from fastnn._kernels import TABLE, backends, use_backend
+from fastnn._kernels.kernel import Arg, Array, Kernel
+
+BACKENDS = list(backends())
+
+every_backend = pytest.mark.parametrize("backend", BACKENDS)
+every_dtype = pytest.mark.parametrize("dtype", REAL)
+
+
+def every_case(wanted: Callable[[Kernel, str], bool] = lambda kernel, dtype: True) -> pytest.MarkDecorator:
+    """One test for each sample and dtype of the rows wanted."""
+    return pytest.mark.parametrize(
+        "name,sample,dtype",
+        [
+            pytest.param(kernel.name, sample, dtype, id=f"{kernel.name}-{sample_id(sample)}-{dtype}")
+            for kernel in TABLE.values()
+            for dtype in dtypes(kernel)
+            if wanted(kernel, dtype)
+            for sample in kernel.samples
+        ],
+    )
+
+
+def call(backend: str, kernel: Kernel, inputs: Sequence[Array | None], params: Any, out: Any = None) -> tuple[Any, ...]:
+    """The kernel's outputs on a backend; `out` is None or one target for each output."""
+    if out is not None and len(kernel.outputs) == 1:
+        (out,) = out
+    with use_backend(backend):
+        result = kernel(*inputs, out=out, **params)
+    return result if isinstance(result, tuple) else (result,)
+
+
+def reference(kernel: Kernel, inputs: Sequence[Array | None], params: Any) -> tuple[tuple[Array, ...], Inputs]:
+    """The outputs as they should be, and the inputs as they should be afterwards."""
+    copies = [None if a is None else a.copy() for a in inputs]
+    return call("reference", kernel, copies, params), copies
+
+
+def assert_close(what: str, found: Array, expected: Array, tolerance: float) -> None:
+    """The same shape, dtype, NaNs and infinities, and else no further apart than the contract allows."""
+    assert found.shape == expected.shape, what
+    assert found.dtype == expected.dtype, what
+    if found.dtype.name not in REAL:
+        assert np.array_equal(found, expected), what
+        return
+    finite = np.isfinite(expected)
+    np.testing.assert_array_equal(found[~finite], expected[~finite], what)
+    f, e = found[finite], expected[finite]
+    with np.errstate(invalid="ignore"):  # found may be infinite where it should not be
+        worst = np.max((np.abs(f - e) - np.finfo(found.dtype).tiny) / (1 + np.abs(e)), initial=0.0)
+    assert worst <= tolerance, f"{what}: differs by {worst:.2g} of 1 + |expected|, more than {tolerance:.2g}"
+
+
+def assert_outputs(
+    what: str, kernel: Kernel, found: Sequence[Array | None], expected: Sequence[Array], allowed: float
+) -> None:
+    assert len(found) == len(kernel.outputs)
+    for arg, f, e in zip(kernel.outputs, found, expected, strict=True):
+        assert f is not None, f"{what}: no {arg.name}"
+        if arg.dtype == "any":  # moved, not computed: the very bits
+            assert (f.shape, f.dtype, f.tobytes()) == (e.shape, e.dtype, e.tobytes()), f"{what}: {arg.name}"
+        else:
+            assert_close(f"{what}: {arg.name}", f, e, allowed)
+
+
+def assert_contract(backend: str, kernel: Kernel, inputs: Inputs, params: Any, dtype: str, layout: str) -> None:
+    """One call on inputs in one layout: the reference's results, inputs as they were, nothing written around them."""
+    guards = laid_out(kernel, inputs, params, layout)
+    views = [None if g is None else g.view for g in guards]
+    expected, after = reference(kernel, views, params)
+    before = [None if g is None else g.whole.tobytes() for g in guards]
+    found = call(backend, kernel, views, params)
+
+    assert_outputs(layout, kernel, found, expected, tolerance(kernel, dtype))
+    for arg, g, bytes_before, a in zip(kernel.inputs, guards, before, after, strict=True):
+        if g is None or a is None:
+            continue
+        if arg.inout:
+            assert_close(f"{layout}: {arg.name} afterwards", g.view, a, tolerance(kernel, dtype))
+            g.assert_surroundings(f"{layout}: {arg.name}")
+        else:
+            assert g.whole.tobytes() == bytes_before, f"{layout}: {arg.name} has changed"
+        for result in found:
+            assert not np.shares_memory(result, g.whole), f"{layout}: the result lies in {arg.name}"
+
+
+# --- every row, sample and dtype ------------------------------------------------------------------------------------
+
+
+@every_backend
+@every_case()
+def test_result_in_every_layout(backend: str, name: str, sample: Sample, dtype: str) -> None:
+    kernel = TABLE[name]
+    inputs, params = make(kernel, sample, dtype)
+    for layout in (*LAYOUTS, "mixed"):
+        assert_contract(backend, kernel, inputs, params, dtype, layout)
+
+
+@every_backend
+@every_case(lambda kernel, dtype: any(arg.optional for arg in kernel.inputs))
+def test_optional_inputs(backend: str, name: str, sample: Sample, dtype: str) -> None:
+    kernel = TABLE[name]
+    inputs, params = make(kernel, sample, dtype, seed=1)
+    for i, arg in enumerate(kernel.inputs):
+        if arg.optional:
+            assert_contract(backend, kernel, [*inputs[:i], None, *inputs[i + 1 :]], params, dtype, "stored")
+
+
+@every_backend
+@every_case(lambda kernel, dtype: kernel.name in SPECIAL and dtype in REAL)
+def test_special_values(backend: str, name: str, sample: Sample, dtype: str) -> None:
+    kernel = TABLE[name]
+    inputs, params = make(kernel, sample, dtype, seed=2)
+    for share in (0.0, 0.02, 0.7):
+        assert_contract(backend, kernel, sprinkle(kernel, inputs, share), params, dtype, "stored")
+
+
+def new_targets(kernel: Kernel, sample: Sample, params: Any, dtype: str, layout: str) -> list[Guarded]:
+    """Memory for each output, full of what must not survive."""
+
+    def new(arg: Arg) -> Guarded:
+        kind = dtype if arg.dtype in ("real", "any") else arg.dtype
+        return guarded(shape_of(arg, sample), kind, layout, order_of(arg, params))
+
+    return [new(arg) for arg in kernel.outputs]
+
+
+@every_backend
+@every_case(lambda kernel, dtype: bool(kernel.outputs))
+def test_out_receives_the_result(backend: str, name: str, sample: Sample, dtype: str) -> None:
+    kernel = TABLE[name]
+    inputs, params = make(kernel, sample, dtype, seed=3)
+    expected, _ = reference(kernel, inputs, params)
+    for layout, as_pair in product(LAYOUTS[:-1], (False, True)):
+        targets = new_targets(kernel, sample, params, dtype, layout)
+        out = [(g.view, False) if as_pair else g.view for g in targets]
+        found = call(backend, kernel, [None if a is None else a.copy() for a in inputs], params, out)
+        assert_outputs(layout, kernel, found, expected, tolerance(kernel, dtype))
+        for arg, g, f in zip(kernel.outputs, targets, found, strict=True):
+            assert f is g.view, f"{layout}: {arg.name} is another array than out"
+            g.assert_surroundings(f"{layout}: {arg.name}")
+
+
+@every_backend
+@every_case(lambda kernel, dtype: bool(kernel.outputs) and kernel.name != "next_key" and dtype in REAL)
+def test_out_is_added_to(backend: str, name: str, sample: Sample, dtype: str) -> None:
+    kernel = TABLE[name]
+    inputs, params = make(kernel, sample, dtype, seed=4)
+    results, _ = reference(kernel, inputs, params)
+    addable = [arg.dtype != "uint16" for arg in kernel.outputs]  # a place in a window is nothing to add
+    for layout in ("stored", "logical", "strided"):
+        targets = new_targets(kernel, sample, params, dtype, layout)
+        rng = np.random.default_rng(5)
+        expected, out = [], []
+        for g, result, add in zip(targets, results, addable, strict=True):
+            if add:
+                g.view[...] = rng.integers(-8, 9, g.view.shape)  # exact, and of the size of a result
+            expected.append(g.view + result if add else result)
+            out.append((g.view, add))
+        found = call(backend, kernel, [None if a is None else a.copy() for a in inputs], params, out)
+        for arg, g, f, e, r in zip(kernel.outputs, targets, found, expected, results, strict=True):
+            assert f is g.view
+            # The sum may have been begun with what was there, so its size counts too.
+            size = 8 + np.nan_to_num(np.abs(r)).max(initial=0.0)
+            extra = 4 * np.finfo(f.dtype).eps * size if tolerance(kernel, dtype) else 0.0
+            assert_close(f"{layout}: {arg.name}", f, e, tolerance(kernel, dtype) + extra)
+            g.assert_surroundings(f"{layout}: {arg.name}")
+
+
+@every_backend
+@every_case(lambda kernel, dtype: any(arg.optional for arg in kernel.outputs))
+def test_outputs_left_out(backend: str, name: str, sample: Sample, dtype: str) -> None:
+    kernel = TABLE[name]
+    inputs, params = make(kernel, sample, dtype, seed=6)
+    expected, _ = reference(kernel, inputs, params)
+    for out in product(*[(None, False) if arg.optional else (None,) for arg in kernel.outputs]):
+        found = call(backend, kernel, [None if a is None else a.copy() for a in inputs], params, out)
+        wanted = [target is None for target in out]
+        assert [f is not None for f in found] == wanted
+        for arg, f, e, there in zip(kernel.outputs, found, expected, wanted, strict=True):
+            if there:
+                assert_close(arg.name, f, e, tolerance(kernel, dtype))
+
+
+@every_backend
+@every_case()
+def test_same_call_gives_the_same_bits(backend: str, name: str, sample: Sample, dtype: str) -> None:
+    kernel = TABLE[name]
+    inputs, params = make(kernel, sample, dtype, seed=7)
+    first, *others = (
+        [f.tobytes() for f in call(backend, kernel, [None if a is None else a.copy() for a in inputs], params)]
+        for _ in range(3)
+    )
+    assert all(other == first for other in others)
+
+
+# --- random shapes --------------------------------------------------------------------------------------------------
+
+small = settings(max_examples=40, deadline=None)
+layouts = st.sampled_from((*LAYOUTS, "mixed"))
+reals = st.sampled_from(REAL)
+
+
+def sizes(low: int, high: int) -> st.SearchStrategy[int]:
+    return st.integers(low, high)
+
+
+@st.composite
+def windowed(draw: st.DrawFn) -> dict[str, Any]:
+    """Image, kernel, stride, padding and dilation that go together, as a sample."""
+    kernel = draw(st.tuples(sizes(1, 5), sizes(1, 5)))
+    padding = draw(st.tuples(sizes(0, kernel[0] // 2), sizes(0, kernel[1] // 2)))
+    dilation = draw(st.tuples(sizes(1, 3), sizes(1, 3)))
+    least = [max(d, d * (k - 1) + 1 - 2 * p) for k, p, d in zip(kernel, padding, dilation, strict=True)]
+    return {
+        "N": draw(sizes(0, 5)),
+        "H": draw(sizes(least[0], least[0] + 8)),
+        "W": draw(sizes(least[1], least[1] + 8)),
+        "kernel_size": kernel,
+        "stride": draw(st.tuples(sizes(1, 4), sizes(1, 4))),
+        "padding": padding,
+        "dilation": dilation,
+    }
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> dict[str, Any]:
+    groups = draw(st.sampled_from((1, 1, 1, 2, 3)))
+    sample = draw(windowed())
+    KH, KW = sample.pop("kernel_size")
+    return sample | {
+        "C": groups * draw(sizes(1, 9)),
+        "O": groups * draw(sizes(1, 40)),
+        "KH": KH,
+        "KW": KW,
+        "groups": groups,
+    }
+
+
+@st.composite
+def poolings(draw: st.DrawFn) -> dict[str, Any]:
+    return draw(windowed()) | {"C": draw(sizes(1, 40)), "ceil_mode": draw(st.booleans())}
+
+
+shapes = st.lists(sizes(0, 9), min_size=0, max_size=5).map(tuple)
+images = st.tuples(sizes(0, 4), sizes(1, 20), sizes(1, 9), sizes(1, 9))
+
+
+@every_backend
+@small
+@given(n=sizes(0, 70), i=sizes(0, 140), o=sizes(1, 140), dtype=reals, layout=layouts, seed=sizes(0, 99))
+def test_linear_of_any_size(backend: str, n: int, i: int, o: int, dtype: str, layout: str, seed: int) -> None:
+    for name in ("linear", "linear_backward_data", "linear_backward_weights"):
+        inputs, params = make(TABLE[name], {"N": n, "I": i, "O": o}, dtype, seed)
+        assert_contract(backend, TABLE[name], inputs, params, dtype, layout)
+
+
+@every_backend
+@small
+@given(sample=convolutions(), dtype=reals, layout=layouts, seed=sizes(0, 99))
+def test_conv2d_of_any_size(backend: str, sample: Sample, dtype: str, layout: str, seed: int) -> None:
+    for name in ("conv2d", "conv2d_backward_data", "conv2d_backward_weights"):
+        inputs, params = make(TABLE[name], sample, dtype, seed)
+        assert_contract(backend, TABLE[name], inputs, params, dtype, layout)
+
+
+@every_backend
+@small
+@given(sample=poolings(), dtype=reals, layout=layouts, seed=sizes(0, 99))
+def test_max_pool2d_of_any_size(backend: str, sample: Sample, dtype: str, layout: str, seed: int) -> None:
+    kernel = TABLE["max_pool2d"]
+    inputs, params = make(kernel, sample, dtype, seed)
+    assert_contract(backend, kernel, inputs, params, dtype, layout)
+    assert_contract(backend, kernel, sprinkle(kernel, inputs, 0.5), params, dtype, layout)
+    kernel = TABLE["max_pool2d_backward"]
+    inputs, params = make(kernel, sample, dtype, seed)
+    assert_contract(backend, kernel, inputs, params, dtype, layout)
+
+
+@every_backend
+@small
+@given(shape=images, p=st.sampled_from((0.0, 0.1, 0.5, 0.999, 1.0)), dtype=reals, layout=layouts, seed=sizes(0, 99))
+def test_dropout_goes_by_logical_index(
+    backend: str, shape: tuple[int, ...], p: float, dtype: str, layout: str, seed: int
+) -> None:
+    inputs, params = make(TABLE["dropout"], {"shape": shape, "p": p}, dtype, seed)
+    for each in (layout, "channels_last"):
+        assert_contract(backend, TABLE["dropout"], inputs, params, dtype, each)
+
+
+@every_backend
+@small
+@given(shape=shapes, axes=st.randoms(use_true_random=False), dtype=st.sampled_from(("float64", "int16", "bool")))
+def test_copy_of_any_view(backend: str, shape: tuple[int, ...], axes: Any, dtype: str) -> None:
+    """Cut, turned around and transposed at random."""
+    x = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
+    x = x[tuple(slice(axes.choice((0, 1)), None, axes.choice((1, 2, 3))) for _ in shape)]
+    x = x[tuple(slice(None, None, axes.choice((1, -1))) for _ in shape)]
+    x = x.transpose(axes.sample(range(x.ndim), x.ndim))
+    for channels_last in {False, x.ndim == 4}:
+        (y,) = call(backend, TABLE["copy"], [x], {"channels_last": channels_last})
+        assert y.dtype == x.dtype and np.array_equal(y, x) and not np.shares_memory(y, x)
+
+
+@every_backend
+@small
+@given(m=sizes(1, 30), b=sizes(0, 60), row=shapes, dtype=st.sampled_from(("float32", "uint8", "int64")), layout=layouts)
+def test_gather_rows_of_any_shape(backend: str, m: int, b: int, row: tuple[int, ...], dtype: str, layout: str) -> None:
+    inputs, params = make(TABLE["gather_rows"], {"M": m, "B": b, "shape": row}, dtype)
+    assert_contract(backend, TABLE["gather_rows"], inputs, params, dtype, layout)
+
+
+# --- single kernels -------------------------------------------------------------------------------------------------
+
+
+@every_backend
+@every_dtype
+@pytest.mark.parametrize("momentum,nesterov", [(0.0, 0), (0.9, 0), (0.9, 1)])
+def test_sgd_with_every_option(backend: str, dtype: str, momentum: float, nesterov: int) -> None:
+    kernel = TABLE["sgd"]
+    (param, grad, buffer, _), params = make(kernel, {"n": 53}, dtype)
+    assert buffer is not None
+    for dampening, weight_decay, started, maximize in product((0.0, 0.5), (0.0, 0.1), (0, 1), (0, 1)):
+        hyper = HYPER | {
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+            "started": started,
+            "maximize": maximize,
+        }
+        before = buffer if started else np.full_like(buffer, np.nan)  # what the first step must not look at
+        inputs: Inputs = [param, grad, before, np.array(list(hyper.values()))]
+        assert_contract(backend, kernel, inputs, params, dtype, "stored")
+        assert_contract(backend, kernel, [param, grad, None, inputs[3]], params, dtype, "stored")
+
+
+@every_backend
+@every_dtype
+@pytest.mark.parametrize("mean", [False, True])
+def test_cross_entropy_of_unknown_labels(backend: str, dtype: str, mean: bool) -> None:
+    kernel = TABLE["cross_entropy"]
+    (scores, _), params = make(kernel, {"N": 5, "K": 4, "mean": mean}, dtype)
+    for label in (-1, 4, 2**62, -(2**63)):
+        assert_contract(backend, kernel, [scores, np.array([0, label, 3, 1, 1])], params, dtype, "stored")
+
+
+@every_backend
+def test_next_key_counts_on(backend: str) -> None:
+    state = np.array([7, 3, 2**64 - 2], np.uint64)
+    steps = [call(backend, TABLE["next_key"], [state], {})[0].tolist() for _ in range(3)]
+    assert steps == [[7, 3, 2**64 - 2], [7, 3, 2**64 - 1], [7, 3, 0]]
+
+
+@every_backend
+@every_dtype
+def test_scores_without_a_softmax(backend: str, dtype: str) -> None:
+    """A NaN or an infinity among the scores makes the whole row NaN, and no other row."""
+    scores = np.array([[1, np.nan, 2], [np.nan, 1, 2], [1, 2, np.inf], [-np.inf] * 3, [1, 2, 3]], dtype)
+    assert_contract(backend, TABLE["softmax"], [scores], {}, dtype, "stored")
+    labels = np.array([0, 0, 0, 0, 0])
+    assert_contract(backend, TABLE["cross_entropy"], [scores, labels], {"mean": False}, dtype, "stored")
+    (probabilities,) = call(backend, TABLE["softmax"], [scores], {})
+    assert np.isnan(probabilities).all(axis=1).tolist() == [True, True, True, True, False]
+
+
+@every_backend
+@every_dtype
+def test_elementwise_kernels_may_write_over_their_input(backend: str, dtype: str) -> None:
+    for name in ("relu", "relu_backward", "dropout"):
+        inputs, params = make(TABLE[name], {"shape": (3, 40), "p": 0.5}, dtype)
+        expected, _ = reference(TABLE[name], inputs, params)
+        found = call(backend, TABLE[name], inputs, params, [inputs[0]])
+        assert found[0] is inputs[0]
+        assert_outputs(name, TABLE[name], found, expected, tolerance(TABLE[name], dtype))
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+CONV = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
+POOL = {
+    "stride": (2, 2),
+    "padding": (0, 0),
+    "dilation": (1, 1),
+    "kernel_size": (2, 2),
+    "ceil_mode": False,
+}
+
+
+def zeros(*shape: int, dtype: Any = "float32") -> Array:
+    return np.zeros(shape, dtype)
+
+
+@every_backend
+@pytest.mark.parametrize(
+    "name,inputs,params,error,message",
+    [
+        (
+            "linear",
+            (zeros(2, 3), zeros(4, 5), None),
+            {},
+            ShapeError,
+            r"expected weight of shape \(O=4, I=3\), got \(4, 5\)",
+        ),
+        (
+            "linear",
+            (zeros(2, 3, 1), zeros(4, 3), None),
+            {},
+            ShapeError,
+            r"expected x of shape \(N, I\), got \(2, 3, 1\)",
+        ),
+        ("linear", (zeros(2, 3), zeros(4, 3), zeros(5)), {}, ShapeError, r"expected bias of shape \(O=4\), got \(5,\)"),
+        ("linear", (zeros(2, 3), zeros(4, 3)), {}, TypeError, r"linear takes \(x, weight, bias\), got 2 arrays"),
+        ("linear", (zeros(2, 3), None, None), {}, TypeError, "linear: weight is missing"),
+        ("linear", (zeros(2, 3), zeros(4, 3), None), {"mean": 1}, TypeError, r"linear takes .* \['mean'\]"),
+        (
+            "linear",
+            (zeros(2, 3), zeros(4, 3, dtype="float64"), None),
+            {},
+            DTypeError,
+            "weight is float64, but .* float32",
+        ),
+        (
+            "linear",
+            (zeros(2, 3, dtype="int64"), zeros(4, 3), None),
+            {},
+            DTypeError,
+            "x as float32 or float64, got int64",
+        ),
+        ("linear", (zeros(2, 3, dtype=">f4"), zeros(4, 3), None), {}, DTypeError, "x has foreign byte order"),
+        (
+            "cross_entropy",
+            (zeros(2, 3), zeros(2, dtype="int32")),
+            {"mean": 1},
+            DTypeError,
+            "labels as int64, got int32",
+        ),
+        ("cross_entropy", (zeros(2, 3), zeros(3, dtype="int64")), {"mean": 1}, ShapeError, r"labels of shape \(N=2\)"),
+        ("relu_backward", (zeros(2, 6), zeros(2, 5)), {}, ShapeError, "relu_backward: expected y of shape"),
+        ("relu_backward", (zeros(2, 6), zeros(3, 4)), {}, ShapeError, "relu_backward: expected y of shape"),
+        ("sgd", (zeros(3), zeros(3), None, zeros(6, dtype="float64")), {}, ShapeError, r"hyper of shape \(7\)"),
+        ("next_key", (zeros(2, dtype="uint64"),), {}, ShapeError, r"state of shape \(3\)"),
+        ("conv2d", (zeros(1, 2, 5, 5), zeros(4, 2, 3, 3), None), CONV | {"stride": (0, 1)}, ShapeError, "at least 1"),
+        ("conv2d", (zeros(1, 2, 5, 5), zeros(4, 2, 3, 3), None), CONV | {"dilation": (1, 0)}, ShapeError, "at least 1"),
+        ("conv2d", (zeros(1, 2, 5, 5), zeros(4, 2, 3, 3), None), CONV | {"padding": (-1, 0)}, ShapeError, "at least 0"),
+        ("conv2d", (zeros(1, 2, 5, 5), zeros(4, 2, 0, 3), None), CONV, ShapeError, "kernel size"),
+        ("conv2d", (zeros(1, 2, 5, 5), zeros(4, 2, 6, 3), None), CONV, ShapeError, "window of 6 does not fit into H=5"),
+        (
+            "conv2d",
+            (zeros(1, 2, 5, 5), zeros(4, 2, 3, 3), None),
+            CONV | {"dilation": (1, 3)},
+            ShapeError,
+            "window of 7",
+        ),
+        ("conv2d", (zeros(1, 2, 5, 5), zeros(4, 3, 3, 3), None), CONV, ShapeError, "expected 3 input channels"),
+        ("conv2d", (zeros(1, 4, 5, 5), zeros(3, 2, 3, 3), None), CONV | {"groups": 2}, ShapeError, "3 output channels"),
+        ("conv2d", (zeros(1, 4, 5, 5), zeros(3, 2, 3, 3), None), CONV | {"groups": 0}, ShapeError, "0 groups"),
+        ("conv2d", (zeros(1, 2, 5, 5), zeros(4, 2, 3, 3), None), {}, TypeError, r"conv2d takes .* stride=, padding="),
+        (
+            "conv2d_backward_data",
+            (zeros(1, 4, 3, 4), zeros(4, 2, 3, 3)),
+            CONV | {"input_size": (5, 5)},
+            ShapeError,
+            "expected Q=3 for W=5, got Q=4",
+        ),
+        (
+            "conv2d_backward_weights",
+            (zeros(1, 4, 3, 3), zeros(1, 3, 5, 5)),
+            CONV | {"kernel_size": (3, 3), "groups": 2},
+            ShapeError,
+            "3 input channels cannot be split into 2 groups",
+        ),
+        ("max_pool2d", (zeros(1, 2, 5, 5),), POOL | {"padding": (0, 2)}, ShapeError, "more than half"),
+        ("max_pool2d", (zeros(1, 2, 1, 5),), POOL, ShapeError, "window of 2 does not fit into H=1"),
+        ("max_pool2d", (zeros(1, 2, 5, 5),), POOL | {"stride": (2, 0)}, ShapeError, "at least 1"),
+        ("max_pool2d", (zeros(1, 2, 5, 5),), POOL | {"kernel_size": (0, 2)}, ShapeError, "at least 1"),
+        (
+            "max_pool2d",
+            (zeros(1, 2, 999, 999),),
+            POOL | {"kernel_size": (256, 256)},
+            ShapeError,
+            "at most 65535 elements",
+        ),
+        (
+            "max_pool2d_backward",
+            (zeros(1, 2, 2, 2), zeros(1, 2, 2, 2, dtype="uint16")),
+            POOL | {"input_size": (6, 4)},
+            ShapeError,
+            "expected P=3 for H=6, got P=2",
+        ),
+        (
+            "max_pool2d",
+            (zeros(1, 1, 1, 5),),
+            POOL | {"padding": (1, 0), "dilation": (2, 1)},
+            ShapeError,
+            "holds nothing but padding",
+        ),
+        ("softmax", (zeros(2, 0),), {}, ShapeError, "K at least 1"),
+        ("cross_entropy", (zeros(2, 0), zeros(2, dtype="int64")), {"mean": 1}, ShapeError, "K at least 1"),
+        ("dropout", (zeros(2), zeros(3, dtype="uint64")), {"p": 1.5}, ValueError, "p from 0 to 1"),
+        ("dropout", (zeros(2), zeros(3, dtype="uint64")), {"p": float("nan")}, ValueError, "got nan"),
+    ],
+)
+def test_wrong_calls(
+    backend: str, name: str, inputs: tuple[Array | None, ...], params: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        call(backend, TABLE[name], inputs, params)
+
+
+@every_backend
+@pytest.mark.parametrize("as_pair", [False, True])
+def test_wrong_out(backend: str, as_pair: bool) -> None:
+    read_only = zeros(2, 4)
+    read_only.flags.writeable = False
+    for out, error in (
+        (zeros(2, 5), ShapeError),
+        (zeros(4), ShapeError),  # NumPy would broadcast
+        (zeros(1, 4), ShapeError),
+        (zeros(2, 4, dtype="float64"), DTypeError),
+        (zeros(2, 4, dtype="int32"), DTypeError),
+        (read_only, ValueError),
+        ([[0.0] * 4] * 2, TypeError),
+        (True, TypeError),
+    ):
+        with pytest.raises(error):
+            call(backend, TABLE["linear"], [zeros(2, 3), zeros(4, 3), zeros(4)], {}, [(out, True) if as_pair else out])
