@@ -2,9 +2,39 @@
 
 from ._errors import DTypeError, ShapeError
 from ._kernels import get_num_threads, set_num_threads, use_backend
+from .checkpoint import CheckpointError, load, save
 from .init import manual_seed
-from .layers import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, Parameter, ReLU, Sequential
+from .layers import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, Parameter, ReLU, Sequential, register
 from .losses import CrossEntropyLoss
 from .optim import SGD
+from .training import Callback, History, evaluate, fit
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "SGD",
+    "Callback",
+    "CheckpointError",
+    "Conv2d",
+    "CrossEntropyLoss",
+    "DTypeError",
+    "Dropout",
+    "Flatten",
+    "History",
+    "Layer",
+    "Linear",
+    "MaxPool2d",
+    "Parameter",
+    "ReLU",
+    "Sequential",
+    "ShapeError",
+    "evaluate",
+    "fit",
+    "get_num_threads",
+    "load",
+    "manual_seed",
+    "register",
+    "save",
+    "set_num_threads",
+    "use_backend",
+]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 
@@ -50,12 +53,38 @@ def check_sizes(layer: str, **sizes: int) -> None:
     for name, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
             raise ShapeError(f"{layer}: expected {name} as a whole number of at least 1, got {size!r}")
+        limit = _limit.get()
+        if limit is not None and size > max(limit, 1 << 16):  # for layers that have arrays but no weights
+            raise ShapeError(f"{layer}: {name}={size} is more than the {limit} numbers there are")
+
+
+#: How many weights `blank` allows, None outside of it.
+_limit: ContextVar[int | None] = ContextVar("fastnn limit of weights", default=None)
+
+
+@contextmanager
+def blank(limit: int) -> Iterator[None]:
+    """Layers made in this block, in this thread, draw nothing: their weights are zeros, for a file to fill.
+
+    limit: all layers together may have so many weights; one more is a `ShapeError`, before it takes memory.
+    """
+    token = _limit.set(limit)
+    try:
+        yield
+    finally:
+        _limit.reset(token)
 
 
 def uniform(shape: tuple[int, ...], bound: float, dtype: str) -> Array:
     """Numbers drawn evenly from -bound to bound."""
     if dtype not in REAL:
         raise DTypeError(f"expected dtype float32 or float64, got {dtype!r}")
+    limit = _limit.get()
+    if limit is not None:
+        if math.prod(shape) > limit:
+            raise ShapeError(f"weights {shape} are more than the {limit} numbers that are left")
+        _limit.set(limit - math.prod(shape))
+        return np.zeros(shape, dtype)
     values: Array = (generator().uniform(-bound, bound, shape)).astype(dtype)
     return values
 

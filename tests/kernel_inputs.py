@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn._kernels.kernel import REAL, Arg, Array, Kernel
-from fastnn._kernels.reference import max_pool2d
+from fastnn._kernels.reference.pooling import max_pool2d
 from fastnn._kernels.table import window_count
 
 Sample = Mapping[str, Any]
@@ -60,8 +60,8 @@ def sizes(sample: Sample) -> dict[str, int]:
         d["KH"], d["KW"] = sample["kernel_size"]
     if "stride" in sample:
         for i, (out, size, kernel) in enumerate((("P", "H", "KH"), ("Q", "W", "KW"))):
-            at = (sample[name][i] for name in ("stride", "padding", "dilation"))
-            d[out] = window_count(d[size], d[kernel], *at, sample.get("ceil_mode", False))
+            stride, padding, dilation = (sample[name][i] for name in ("stride", "padding", "dilation"))
+            d[out] = window_count(d[size], d[kernel], stride, padding, dilation, sample.get("ceil_mode", False))
     return d
 
 
@@ -110,12 +110,12 @@ def make(kernel: Kernel, sample: Sample, dtype: str = "float64", seed: int = 0) 
             return max_pool2d(x, **{name: v for name, v in params.items() if name != "input_size"})[1]
         if arg.name == "hyper":
             return np.array(list(HYPER.values()))
-        a = random(shape, dtype if arg.dtype in ("real", "any") else arg.dtype, rng)
+        a: Array = random(shape, dtype if arg.dtype in ("real", "any") else arg.dtype, rng)
         # A tolerance stands beside 1 + |expected|, so sums of many products should be of size 1, as in a network.
         if arg.name == "weight":
-            return a / np.sqrt(max(1, a[0].size)).astype(dtype)
+            a /= np.sqrt(max(1, a[0].size))
         if arg.name == "dy" and kernel.name.endswith("_backward_weights"):
-            return a / np.sqrt(max(1, a[:, 0].size)).astype(dtype)
+            a /= np.sqrt(max(1, a[:, 0].size))
         return a
 
     return [value(arg) for arg in kernel.inputs], params
@@ -152,8 +152,8 @@ def sprinkle(kernel: Kernel, inputs: Inputs, share: float, seed: int = 0) -> Inp
         values, a = SPECIAL.get(kernel.name, {}).get(arg.name), inputs[i]
         if values is None or a is None or a.dtype.name not in REAL:
             continue
-        here = rng.random(a.shape) < share
-        here.flat[: a.size and 1] = True
+        here = np.asarray(rng.random(a.shape) < share)
+        here.flat[:1] = True
         with np.errstate(under="ignore"):
             result[i] = np.where(here, rng.choice(np.array(values, a.dtype), a.shape), a)
     return result

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from kernel_inputs import (
     HYPER,
     LAYOUTS,
-    REAL,
     SPECIAL,
     Guarded,
     Inputs,
@@ -34,10 +33,22 @@ from kernel_inputs import (
 )
 
 from fastnn._errors import DTypeError, ShapeError
-from fastnn._kernels import TABLE, backends, use_backend
-from fastnn._kernels.kernel import Arg, Array, Kernel
+from fastnn._kernels import TABLE, backends, get_num_threads, set_num_threads
+from fastnn._kernels.kernel import REAL, Arg, Array, Backend, Kernel, using
 
-BACKENDS = list(backends())
+
+
+def every_backend_here() -> dict[str, Backend]:
+    """The reference, and the native kernels of every instruction set that this machine runs."""
+    found = {"reference": backends()["reference"]}
+    if "native" in backends():
+        from fastnn._kernels.native import NativeBackend, _runtime
+
+        found |= {f"native-{isa}": NativeBackend(isa) for isa in _runtime.runnable()}
+    return found
+
+
+BACKENDS = every_backend_here()
 
 every_backend = pytest.mark.parametrize("backend", BACKENDS)
 every_dtype = pytest.mark.parametrize("dtype", REAL)
@@ -61,8 +72,10 @@ def call(backend: str, kernel: Kernel, inputs: Sequence[Array | None], params: A
     """The kernel's outputs on a backend; `out` is None or one target for each output."""
     if out is not None and len(kernel.outputs) == 1:
         (out,) = out
-    with use_backend(backend):
+    with using(BACKENDS[backend]):
         result = kernel(*inputs, out=out, **params)
+    if result is None and not kernel.outputs:
+        return ()
     return result if isinstance(result, tuple) else (result,)
 
 
@@ -230,6 +243,59 @@ def test_same_call_gives_the_same_bits(backend: str, name: str, sample: Sample, 
     assert all(other == first for other in others)
 
 
+#: Large enough for every way in which a backend may cut its work, into blocks, into parts and among threads.
+LARGE: tuple[tuple[tuple[str, ...], Sample], ...] = (
+    (("linear", "linear_backward_data", "linear_backward_weights"), {"N": 200, "I": 300, "O": 150}),
+    *(
+        (("conv2d", "conv2d_backward_data", "conv2d_backward_weights"), sample | {"stride": (1, 1), "dilation": (1, 1)})
+        for sample in (
+            {"N": 40, "C": 8, "H": 20, "W": 20, "O": 16, "KH": 3, "KW": 3, "padding": (0, 0), "groups": 1},
+            {"N": 33, "C": 8, "H": 18, "W": 21, "O": 40, "KH": 3, "KW": 3, "padding": (1, 1), "groups": 1},
+            {"N": 30, "C": 8, "H": 20, "W": 20, "O": 16, "KH": 3, "KW": 3, "padding": (1, 0), "groups": 2},
+            {"N": 1, "C": 3, "H": 64, "W": 67, "O": 24, "KH": 5, "KW": 5, "padding": (2, 2), "groups": 1},
+        )
+    ),
+    (
+        ("max_pool2d", "max_pool2d_backward"),
+        {
+            **{"N": 20, "C": 33, "H": 25, "W": 24, "kernel_size": (3, 3), "stride": (2, 2)},
+            **{"padding": (1, 1), "dilation": (1, 1), "ceil_mode": True},
+        },
+    ),
+    (("relu", "relu_backward", "dropout", "copy"), {"shape": (50, 33, 13, 11), "p": 0.3, "channels_last": True}),
+    (("softmax", "cross_entropy", "count_correct"), {"N": 2000, "K": 50, "mean": True}),
+    (("sgd",), {"n": 200_001}),
+    (("gather_rows",), {"M": 1000, "B": 900, "shape": (13, 17)}),
+)
+
+
+@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "reference"])
+@every_dtype
+@pytest.mark.parametrize(
+    "name,sample",
+    [pytest.param(name, sample, id=f"{name}-{sample_id(sample)}") for names, sample in LARGE for name in names],
+)
+def test_large_sizes_on_any_number_of_threads(backend: str, name: str, sample: Sample, dtype: str) -> None:
+    kernel = TABLE[name]
+    inputs, params = make(kernel, sample, dtype, seed=8)
+    expected, after = reference(kernel, inputs, params)
+    before = get_num_threads()
+    bits = set()
+    try:
+        for threads in (1, 2, 3):
+            set_num_threads(threads)
+            copies = [None if a is None else a.copy() for a in inputs]
+            found = call(backend, kernel, copies, params)
+            assert_outputs(f"{threads} threads", kernel, found, expected, tolerance(kernel, dtype))
+            for a, copied in zip(after, copies, strict=True):
+                if a is not None and copied is not None:
+                    assert_close(f"{threads} threads, inputs", copied, a, tolerance(kernel, dtype))
+            bits.add(b"".join(a.tobytes() for a in (*found, *copies) if a is not None))
+    finally:
+        set_num_threads(before)
+    assert len(bits) == 1, "the bits depend on the number of threads"
+
+
 # --- random shapes --------------------------------------------------------------------------------------------------
 
 small = settings(max_examples=40, deadline=None)
@@ -330,8 +396,9 @@ def test_dropout_goes_by_logical_index(
 def test_copy_of_any_view(backend: str, shape: tuple[int, ...], axes: Any, dtype: str) -> None:
     """Cut, turned around and transposed at random."""
     x = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
-    x = x[tuple(slice(axes.choice((0, 1)), None, axes.choice((1, 2, 3))) for _ in shape)]
-    x = x[tuple(slice(None, None, axes.choice((1, -1))) for _ in shape)]
+    cut: Any = (..., *[slice(axes.choice((0, 1)), None, axes.choice((1, 2, 3))) for _ in shape])
+    turned: Any = (..., *[slice(None, None, axes.choice((1, -1))) for _ in shape])
+    x = x[cut][turned]
     x = x.transpose(axes.sample(range(x.ndim), x.ndim))
     for channels_last in {False, x.ndim == 4}:
         (y,) = call(backend, TABLE["copy"], [x], {"channels_last": channels_last})
@@ -529,7 +596,7 @@ def zeros(*shape: int, dtype: Any = "float32") -> Array:
             (zeros(1, 1, 1, 5),),
             POOL | {"padding": (1, 0), "dilation": (2, 1)},
             ShapeError,
-            "holds nothing but padding",
+            "is nothing but padding",
         ),
         ("softmax", (zeros(2, 0),), {}, ShapeError, "K at least 1"),
         ("cross_entropy", (zeros(2, 0), zeros(2, dtype="int64")), {"mean": 1}, ShapeError, "K at least 1"),

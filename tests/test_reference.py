@@ -12,28 +12,15 @@ import pytest
 from kernel_inputs import SPECIAL, make, sample_id, sprinkle
 
 from fastnn._errors import DTypeError
-from fastnn._kernels.reference import (
-    FUNCTIONS,
-    conv2d,
-    conv2d_backward_data,
-    conv2d_backward_weights,
-    copy,
-    count_correct,
-    cross_entropy,
-    dropout,
-    gather_rows,
-    linear,
-    linear_backward_data,
-    linear_backward_weights,
-    max_pool2d,
-    max_pool2d_backward,
-    next_key,
-    relu,
-    relu_backward,
-    sgd,
-    softmax,
-)
-from fastnn._kernels.reference.dropout import philox, random_words
+from fastnn._kernels.reference import FUNCTIONS
+from fastnn._kernels.reference.activation import relu, relu_backward
+from fastnn._kernels.reference.conv import conv2d, conv2d_backward_data, conv2d_backward_weights
+from fastnn._kernels.reference.dropout import dropout, next_key, philox, random_words
+from fastnn._kernels.reference.layout import copy, gather_rows
+from fastnn._kernels.reference.linear import linear, linear_backward_data, linear_backward_weights
+from fastnn._kernels.reference.loss import count_correct, cross_entropy, softmax
+from fastnn._kernels.reference.optim import sgd
+from fastnn._kernels.reference.pooling import max_pool2d, max_pool2d_backward
 from fastnn._kernels.table import TABLE
 from fastnn.gradcheck import Array, GradientError, gradcheck, numerical_gradient, relative_error
 
@@ -52,7 +39,7 @@ def tensors(torch: Any, *arrays: Array | None) -> list[Any]:
     return [None if a is None else torch.tensor(a, requires_grad=True) for a in arrays]
 
 
-def samples(name: str) -> Any:
+def samples(name: str) -> pytest.MarkDecorator:
     """One test for each of a row's samples."""
     return pytest.mark.parametrize("sample", TABLE[name].samples, ids=sample_id)
 
@@ -114,7 +101,7 @@ def test_max_pool2d_is_pytorchs(torch: Any, sample: Any, special: bool) -> None:
     w = np.arange(y.shape[3]) * SW - PW + index % params["kernel_size"][1] * DW
     assert_equal(h * x.shape[3] + w, tindex)
 
-    dy = np.random.default_rng(1).standard_normal(y.shape)
+    dy = np.asarray(np.random.default_rng(1).standard_normal(y.shape))
     ty.backward(torch.tensor(dy))
     assert_equal(max_pool2d_backward(dy, index, **params, input_size=x.shape[2:]), tx.grad)
 

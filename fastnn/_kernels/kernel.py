@@ -39,6 +39,7 @@ class Arg:
     order: tuple[int, ...] | None = None
     optional: bool = False
     inout: bool = False
+    adds: bool = False  #: an output that native kernels can add to by themselves
     replay: bool = False  #: its contents, not its address, may change between replays of a captured step
 
 
@@ -62,7 +63,7 @@ Dims = dict[str, int]
 
 @dataclass
 class Plan:
-    """A kernel bound to shapes: sizes by symbol, output shapes, and what a backend keeps with it."""
+    """A kernel bound to shapes: sizes by symbol, and output shapes."""
 
     kernel: Kernel
     dims: Dims
@@ -71,7 +72,7 @@ class Plan:
     floats: tuple[float, ...]
     out_shapes: tuple[tuple[int, ...], ...]
     out_dtypes: tuple[str, ...]
-    native: Any = None
+    bound: dict[str, Any] = field(default_factory=dict)  #: by instruction set, what the native backend made of it
 
 
 class Backend(Protocol):
@@ -141,7 +142,7 @@ class Kernel:
         """Run the kernel; an output left out (False) is returned as None.
 
         out: one target for each output (for one output, the target itself); see `Target`.
-        Returns the output, or a tuple where the row has several.
+        Returns the output, a tuple where the row has several, None where it has none.
         """
         key = (*[None if a is None else (a.shape, a.dtype) for a in inputs], *params.items())
         plan = self._plans.get(key)
@@ -149,7 +150,7 @@ class Kernel:
             plan = self._remember(key, self.plan(inputs, params))
         targets = out if len(self.outputs) > 1 and out is not None else (out,) * len(self.outputs)
         results = active().run(plan, inputs, params, targets)  # type: ignore[arg-type]
-        return results[0] if len(results) == 1 else results
+        return results if len(results) > 1 else results[0] if results else None
 
     def _remember(self, key: Any, plan: Plan) -> Plan:
         if len(self._plans) >= _PLANS_PER_KERNEL:
@@ -207,8 +208,10 @@ class Kernel:
                 if (symbol if isinstance(symbol, int) else dims.setdefault(symbol, size)) != size:
                     fits = False
             if fixed is not arg.dims:
-                rest = int(np.prod(shape[len(fixed) :], dtype=np.int64))
-                fits = fits and dims.setdefault("*", rest) == rest
+                rest = shape[len(fixed) :]  # the same in all arrays that have further dimensions
+                sizes = {"*": int(np.prod(rest, dtype=np.int64)), "*dims": len(rest)}
+                for symbol, size in (*sizes.items(), *((f"*{i}", n) for i, n in enumerate(rest))):
+                    fits = fits and dims.setdefault(symbol, size) == size
         if not fits:
             wanted = ", ".join(f"{d}={dims[d]}" if isinstance(d, str) and d in dims else str(d) for d in arg.dims)
             raise ShapeError(f"{self.name}: expected {arg.name} of shape ({wanted}), got {shape}")

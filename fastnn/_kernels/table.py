@@ -76,7 +76,7 @@ def _pool(d: Dims, p: Mapping[str, Any]) -> None:
     _windows(d, p, "max_pool2d")
     for axis, padding, dilation in zip("HW", p["padding"], p["dilation"], strict=True):
         if padding and dilation > d[axis]:  # a window that begins in the padding may then step over the whole image
-            raise ShapeError(f"max_pool2d: at dilation {dilation} a window of {axis}={d[axis]} holds nothing but padding")
+            raise ShapeError(f"max_pool2d: with dilation {dilation} a window of {axis}={d[axis]} is nothing but padding")
 
 
 def _pool_scratch(d: Dims, real: int) -> tuple[int, int]:
@@ -101,12 +101,6 @@ def _probability(d: Dims, p: Mapping[str, Any]) -> None:
 # --- scratch, in bytes: (shared, for each thread) -----------------------------------------------------------------------
 
 
-def _border(d: Dims, axis: str, out: str) -> int:
-    """Rows or columns of dy with its border of zeros, in backward-data."""
-    before = -(-d["D" + axis] * (d["K" + axis] - 1) // d["S" + axis])
-    return before + max(d[out], (d[axis] - 1 + d["P" + axis]) // d["S" + axis] + 1)
-
-
 def _padded_image(d: Dims) -> int:
     """Elements of one image with its border of zeros."""
     return (d["H"] + 2 * d["PH"]) * (d["W"] + 2 * d["PW"]) * d["C"]
@@ -118,8 +112,9 @@ def _conv_scratch(d: Dims, real: int) -> tuple[int, int]:
 
 def _conv_data_scratch(d: Dims, real: int) -> tuple[int, int]:
     flipped = d["KH"] * d["KW"] * d["I"] * d["O"]
-    dy = _border(d, "H", "P") * _border(d, "W", "Q") * d["O"]
-    return real * flipped, 16 * d["KH"] * d["KW"] + real * dy
+    left = -(-d["DW"] * (d["KW"] - 1) // d["SW"])
+    width = left + max(d["Q"], (d["W"] - 1 + d["PW"]) // d["SW"] + 1)
+    return real * flipped, 24 * d["KH"] * d["KW"] + real * d["P"] * width * d["O"]
 
 
 def _conv_weights_scratch(d: Dims, real: int) -> tuple[int, int]:
@@ -188,7 +183,7 @@ TABLE: dict[str, Kernel] = {
         Kernel(
             "linear_backward_data",
             inputs=(array("dy", "N O"), array("weight", "O I")),
-            outputs=(array("dx", "N I"),),
+            outputs=(array("dx", "N I", adds=True),),
             sizes=("N", "I", "O"),
             tolerance=(1e-5, 1e-13),
             samples=_LINEAR,
@@ -196,7 +191,7 @@ TABLE: dict[str, Kernel] = {
         Kernel(
             "linear_backward_weights",
             inputs=(array("dy", "N O"), array("x", "N I")),
-            outputs=(array("dweight", "O I", optional=True), array("dbias", "O", optional=True)),
+            outputs=(array("dweight", "O I", optional=True, adds=True), array("dbias", "O", optional=True, adds=True)),
             sizes=("N", "I", "O"),
             tolerance=(1e-5, 1e-13),
             samples=_LINEAR,
@@ -215,7 +210,7 @@ TABLE: dict[str, Kernel] = {
         Kernel(
             "conv2d_backward_data",
             inputs=(image("dy", "N O P Q"), filters("weight", "O I KH KW")),
-            outputs=(image("dx", "N C H W"),),
+            outputs=(image("dx", "N C H W", adds=True),),
             sizes=_CONV_SIZES,
             ints=(*_CONV_INTS, "input_size"),
             derive=_conv_data,
@@ -226,7 +221,7 @@ TABLE: dict[str, Kernel] = {
         Kernel(
             "conv2d_backward_weights",
             inputs=(image("dy", "N O P Q"), image("x", "N C H W")),
-            outputs=(filters("dweight", "O I KH KW", optional=True), array("dbias", "O", optional=True)),
+            outputs=(filters("dweight", "O I KH KW", optional=True, adds=True), array("dbias", "O", optional=True, adds=True)),
             sizes=_CONV_SIZES,
             ints=(*_CONV_INTS, "kernel_size"),
             derive=_conv_weights,
@@ -247,7 +242,7 @@ TABLE: dict[str, Kernel] = {
         Kernel(
             "max_pool2d_backward",
             inputs=(image("dy", "N C P Q"), image("index", "N C P Q", dtype="uint16")),
-            outputs=(image("dx", "N C H W"),),
+            outputs=(image("dx", "N C H W", adds=True),),
             sizes=_POOL_SIZES,
             ints=(*_POOL_INTS, "kernel_size", "ceil_mode", "input_size"),
             derive=_pool_backward,

@@ -37,19 +37,18 @@ class NativeBackend:
         table.connect(_runtime.pool_address())
         self.macros: list[str] = table.macros()
         self._kernels: dict[str, tuple[int, int]] = table.kernels()
-        _runtime.set_copy(self._kernels["copy"][0])
 
     def run(
         self, plan: Plan, inputs: Sequence[Array | None], params: Mapping[str, Any], out: Sequence[Target]
     ) -> tuple[Array | None, ...]:
         """Compute one call; arrays that are not laid out as the row says are copied first, by a kernel."""
-        bound = plan.native
+        bound = plan.bound.get(self.isa)
         if bound is None:
-            bound = plan.native = self._bind(plan)
+            bound = plan.bound[self.isa] = self._bind(plan)
         results: tuple[Array | None, ...] = bound.run(inputs, out)
         return results
 
     def _bind(self, plan: Plan) -> Any:
         wide = plan.real == "float64"
         scratch = (0, 0) if plan.kernel.scratch is None else plan.kernel.scratch(plan.dims, 8 if wide else 4)
-        return _runtime.Bound(self._kernels[plan.kernel.name][wide], plan, scratch)
+        return _runtime.Bound(self._kernels[plan.kernel.name][wide], self._kernels["copy"][0], plan, scratch)

@@ -15,8 +15,10 @@ cdef extern from "stdlib.h" nogil:
     int posix_memalign(void** address, size_t alignment, size_t size)
 
 cdef extern from "call.h" nogil:
+    ctypedef struct call_t
+    ctypedef void (*kernel_fn)(void*, const call_t*) noexcept nogil
     ctypedef struct call_t:
-        void (*fn)(void*, const call_t*) noexcept nogil
+        kernel_fn fn
         void* p[8]
         Py_ssize_t n[32]
         double f[4]
@@ -38,6 +40,8 @@ cdef extern from "pool.h" nogil:
 cdef extern from "cpu.h" nogil:
     bint cpu_runs_avx2()
     bint cpu_runs_avx512()
+
+from fastnn._errors import DTypeError, ShapeError
 
 cnp.import_array()
 
@@ -189,15 +193,12 @@ cdef void execute(call_t* call) noexcept:
         restore_denormals(saved)
 
 
-cdef call_t copy_template
-memset(&copy_template, 0, sizeof(call_t))
-
-
-cdef cnp.ndarray dense_copy(cnp.ndarray x, const int* order):
+cdef cnp.ndarray dense_copy(kernel_fn copy, cnp.ndarray x, const int* order):
     """A copy of x whose axes lie in memory in this order, by the kernel `copy`: see copy_sizes in layout.pxi."""
     cdef int nd = cnp.PyArray_NDIM(x), i, dims = 0, across
     cdef cnp.ndarray y = new_array(nd, cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), x.itemsize, order)
-    cdef call_t call = copy_template
+    cdef call_t call
+    memset(&call, 0, sizeof(call_t))
     cdef Py_ssize_t* shape = &call.n[2]
     cdef Py_ssize_t* stride = &call.n[8]
     cdef Py_ssize_t size, step
@@ -219,6 +220,7 @@ cdef cnp.ndarray dense_copy(cnp.ndarray x, const int* order):
     for i in range(dims - 1):
         if abs(stride[i]) < abs(stride[across]):
             across = i
+    call.fn = copy
     call.n[0], call.n[1], call.n[14] = x.itemsize, dims, across
     call.p[0], call.p[1] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(x)
     call.threads = POOL_MAX_THREADS  # it needs no scratch
@@ -236,6 +238,7 @@ cdef struct arg_t:
     int order[MAX_AXES]
     int follows     # its further dimensions, and so its order, are those of the first input
     int inout
+    int adds        # an output to which the kernel can add
     int typenum     # of an output
     int itemsize
     int nd
@@ -249,17 +252,18 @@ cdef class Bound:
     cdef call_t call
     cdef arg_t args[8]
     cdef int outputs, inputs, sizes
-    cdef bint needs_item, is_copy
+    cdef bint is_copy
+    cdef kernel_fn copy
     cdef size_t shared
     cdef str name
     cdef tuple names
 
-    def __init__(self, size_t address, plan, shared_and_own):
+    def __init__(self, size_t address, size_t copy_address, plan, shared_and_own):
         row = plan.kernel
         memset(&self.call, 0, sizeof(call_t))
         self.name = row.name
         self.names = tuple(arg.name for arg in (*row.outputs, *row.inputs))
-        self.call.fn = <void (*)(void*, const call_t*) noexcept nogil>address
+        self.call.fn, self.copy = <kernel_fn>address, <kernel_fn>copy_address
         self.outputs, self.inputs = len(row.outputs), len(row.inputs)
         numbers = [*(plan.dims[s] for s in row.sizes), *plan.ints]
         if self.outputs + self.inputs > CALL_ARRAYS or len(numbers) + 3 > CALL_SIZES or len(plan.floats) > CALL_FLOATS:
@@ -285,7 +289,7 @@ cdef class Bound:
         for i, axis in enumerate(order):
             a.order[i] = axis
         a.follows = arg.dims[len(arg.dims) - 1:] == ("*",)
-        a.inout = arg.inout
+        a.inout, a.adds = arg.inout, arg.adds
 
     cdef const int* _order(self, int i, const int* first):
         return first if self.args[i].follows else self.args[i].order
@@ -312,7 +316,7 @@ cdef class Bound:
             if not is_dense(a, self._order(self.outputs + i, first)):
                 if self.args[self.outputs + i].inout:
                     raise ValueError(f"{self.name}: {self.names[self.outputs + i]} is changed in place, so it must be contiguous")
-                a = dense_copy(a, self._order(self.outputs + i, first))
+                a = dense_copy(self.copy, a, self._order(self.outputs + i, first))
             keep.append(a)
             call.p[self.outputs + i] = cnp.PyArray_DATA(a)
             if i == 0:
@@ -342,7 +346,9 @@ cdef class Bound:
             return late
         if isinstance(target, tuple):
             target, added = target
-        if target is None or not is_dense(target, self._order(i, first)):
+        if target is not None:
+            self._check_target(i, target)
+        if target is None or (added and not self.args[i].adds) or not is_dense(target, self._order(i, first)):
             a = new_array(self.args[i].nd, self.args[i].shape, self.args[i].typenum, self.args[i].itemsize,
                           self._order(i, first))
             if target is not None:
@@ -357,6 +363,24 @@ cdef class Bound:
             call.add |= 1 << i
         return late
 
+    cdef void _check_target(self, int i, target) except *:
+        cdef arg_t* arg = &self.args[i]
+        cdef cnp.ndarray a
+        cdef int d
+        if not isinstance(target, cnp.ndarray):
+            raise TypeError(f"{self.name}: expected an array to write {self.names[i]} to, got {type(target).__name__}")
+        a = target
+        cdef bint fits = cnp.PyArray_NDIM(a) == arg.nd
+        for d in range(arg.nd if fits else 0):
+            fits = fits and cnp.PyArray_DIM(a, d) == arg.shape[d]
+        if not fits:
+            raise ShapeError(f"{self.name}: expected {self.names[i]} of shape "
+                             f"{tuple([arg.shape[d] for d in range(arg.nd)])}, got {target.shape}")
+        if cnp.PyArray_TYPE(a) != arg.typenum or cnp.PyArray_ISBYTESWAPPED(a):
+            raise DTypeError(f"{self.name}: expected {self.names[i]} as {cnp.PyArray_DescrFromType(arg.typenum)}, got {a.dtype}")
+        if not cnp.PyArray_ISWRITEABLE(a):
+            raise ValueError(f"{self.name}: {self.names[i]} is to be written, but the array is read-only")
+
     cdef void _extra(self, call_t* call, cnp.ndarray a, const int* order):
         """After the row's numbers: what kernels on arrays of any shape need to know of the first input."""
         call.n[self.sizes] = a.itemsize
@@ -368,17 +392,13 @@ cdef class Bound:
         cdef const int* order = C_ORDER
         if self.call.n[1] and cnp.PyArray_NDIM(x) == 4:
             order = CHANNELS_LAST
-        y = dense_copy(x, order)
+        y = dense_copy(self.copy, x, order)
         if target is None:
             return (y,)
         target, added = target if isinstance(target, tuple) else (target, False)
+        self._check_target(0, target)
         if added:
             target += y
         else:
             target[...] = y
         return (target,)
-
-
-def set_copy(size_t address):
-    """The kernel by which arguments are made contiguous."""
-    copy_template.fn = <void (*)(void*, const call_t*) noexcept nogil>address

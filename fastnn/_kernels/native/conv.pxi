@@ -35,6 +35,11 @@ cdef inline bint merged(const conv_sizes* g) noexcept nogil:
     return g.DW == 1 and g.G == 1
 
 
+cdef inline Py_ssize_t depth_block(real* of_type, Py_ssize_t cols) noexcept nogil:
+    """How many terms of a sum have weights, so many columns wide, that fill half of a first-level cache."""
+    return most(1, 24576 // (most(1, cols) * <Py_ssize_t>sizeof(real)))
+
+
 # --- forward: a tile is some pixels of one output row x some output channels ---------------------------------------------
 
 
@@ -48,20 +53,30 @@ cdef void conv2d_task(real* y, const call_t* c, Py_ssize_t task, int thread) noe
     cdef real* padded = <real*>(c.own + thread * c.own_size)
     cdef Py_ssize_t width = g.W + 2 * g.PW, step = column_block(y), top = g.PH - p0 * g.SH, Og = g.O // g.G
     cdef Py_ssize_t depth = g.KW * g.C if merged(g) else g.I, taps = g.KH if merged(g) else g.KH * g.KW
+    cdef Py_ssize_t terms = depth_block(y, least(step, Og)), most_taps = most(1, terms // depth)
+    cdef Py_ssize_t most_depth = least(depth, terms), t, k
     cdef const Py_ssize_t* ta = <const Py_ssize_t*>c.shared
+    cdef const Py_ssize_t* tb = ta + g.KH * g.KW
     if g.PH or g.PW:
         pad_rows(padded, x, top, (p1 - p0 - 1) * g.SH + (g.KH - 1) * g.DH + 1, g.PW, width, g.H, g.W, g.C)
         x = padded
     else:
         x += p0 * g.SH * g.W * g.C
+    y += (n * g.P + p0) * g.Q * g.O
     for group in range(g.G):
-        for block in range(ceil_div(Og, step)):  # one block's weights stay in the cache for all rows
+        for block in range(ceil_div(Og, step)):
             o = group * Og + block * step
             o1 = least(o + step, (group + 1) * Og)
-            for p in range(p0, p1):
-                outer[real](y + ((n * g.P + p) * g.Q) * g.O + o, g.O, x + (p - p0) * g.SH * width * g.C + group * g.I,
-                            g.SW * g.C, 1, weight + o, g.O, g.Q, o1 - o, depth, taps, ta, ta + g.KH * g.KW,
-                            bias + o if bias != NULL else NULL, False)
+            t = k = 0
+            while t < taps:  # a stretch of the sum at a time, whose weights stay in the cache for all rows
+                for p in range(p1 - p0):
+                    outer[real](y + p * g.Q * g.O + o, g.O, x + p * g.SH * width * g.C + group * g.I + k, g.SW * g.C, 1,
+                                weight + k * g.O + o, g.O, g.Q, o1 - o, least(most_depth, depth - k),
+                                least(most_taps, taps - t), ta + t, tb + t, bias + o if bias != NULL else NULL, t or k)
+                k += most_depth
+                if k >= depth:
+                    k = 0
+                    t += most_taps
 
 
 cdef void conv2d(real* y, const call_t* c) noexcept nogil:
@@ -82,14 +97,12 @@ cdef void conv2d(real* y, const call_t* c) noexcept nogil:
 
 
 cdef struct margins:
-    Py_ssize_t top, rows, left, width  # of dy with its border of zeros
+    Py_ssize_t left, width  # of the rows of dy with their border of zeros
 
 
 cdef margins border(const conv_sizes* g) noexcept nogil:
     cdef margins m
-    m.top = most(0, ceil_div((g.KH - 1) * g.DH, g.SH))
-    m.left = most(0, ceil_div((g.KW - 1) * g.DW, g.SW))
-    m.rows = m.top + most(g.P, (g.H - 1 + g.PH) // g.SH + 1)
+    m.left = ceil_div((g.KW - 1) * g.DW, g.SW)
     m.width = m.left + most(g.Q, (g.W - 1 + g.PW) // g.SW + 1)
     return m
 
@@ -105,40 +118,67 @@ cdef void flip_task(real* dx, const call_t* c, Py_ssize_t task, int thread) noex
             flipped[o * g.I + i] = weight[i * g.O + o]
 
 
+cdef struct phase:  # pixels (first_h + i * SH, first_w + j * SW) and the taps that meet them, by ascending row
+    Py_ssize_t first_h, first_w, s, t, taps
+    Py_ssize_t* ta     # offsets in dy
+    Py_ssize_t* tb     # offsets in the weights
+    Py_ssize_t* above  # how many rows of dy a tap lies above
+
+
+cdef void find_phase(phase* f, const conv_sizes* g, Py_ssize_t width, Py_ssize_t a, Py_ssize_t b) noexcept nogil:
+    cdef Py_ssize_t u, v
+    f.taps = 0
+    for u in range(g.KH):
+        for v in range(g.KW):
+            if (u * g.DH - a) % g.SH == 0 and (v * g.DW - b) % g.SW == 0:
+                f.above[f.taps] = (u * g.DH - a) // g.SH
+                f.ta[f.taps] = -(f.above[f.taps] * width + (v * g.DW - b) // g.SW) * g.O
+                f.tb[f.taps] = (u * g.KW + v) * g.O * g.I
+                f.taps += 1
+    f.first_h, f.first_w = ((a - g.PH) % g.SH + g.SH) % g.SH, ((b - g.PW) % g.SW + g.SW) % g.SW
+    f.s, f.t = (f.first_h + g.PH - a) // g.SH, (f.first_w + g.PW - b) // g.SW
+
+
 cdef void conv2d_backward_data_task(real* dx, const call_t* c, Py_ssize_t n, int thread) noexcept nogil:
     cdef const conv_sizes* g = <const conv_sizes*>c.n
-    cdef const real* flipped = <const real*>c.shared
-    cdef Py_ssize_t* ta = <Py_ssize_t*>(c.own + thread * c.own_size)
-    cdef Py_ssize_t* tb = ta + g.KH * g.KW
-    cdef real* dy = <real*>(tb + g.KH * g.KW)
     cdef margins m = border(g)
-    cdef Py_ssize_t a, b, u, v, taps, h, w, s, t, group, i, block, row, first, Og = g.O // g.G, step = column_block(dx)
-    pad_rows(dy, <const real*>c.p[1] + n * g.P * g.Q * g.O, m.top, m.rows, m.left, m.width, g.P, g.Q, g.O)
-    dx += n * g.H * g.W * g.C
+    cdef phase f
+    f.ta = <Py_ssize_t*>(c.own + thread * c.own_size)
+    f.tb, f.above = f.ta + g.KH * g.KW, f.ta + 2 * g.KH * g.KW
+    cdef real* padded = <real*>(f.ta + 3 * g.KH * g.KW)
+    cdef const real* dy = <const real*>c.p[1] + n * g.P * g.Q * g.O
+    cdef Py_ssize_t a, b
+    if m.left or m.width > g.Q:
+        pad_rows(padded, dy, 0, g.P, m.left, m.width, g.P, g.Q, g.O)
+        dy = padded
     for a in range(g.SH):
-        first = ((a - g.PH) % g.SH + g.SH) % g.SH  # the first row of this phase
         for b in range(g.SW):
-            taps = 0
-            for u in range(g.KH):
-                for v in range(g.KW):
-                    if (u * g.DH - a) % g.SH == 0 and (v * g.DW - b) % g.SW == 0:
-                        ta[taps] = -(((u * g.DH - a) // g.SH) * m.width + (v * g.DW - b) // g.SW) * g.O
-                        tb[taps] = (u * g.KW + v) * g.O * g.I
-                        taps += 1
-            w = ((b - g.PW) % g.SW + g.SW) % g.SW  # the first pixel of this phase in a row
-            if w >= g.W:
-                continue
-            t = (w + g.PW - b) // g.SW
-            for group in range(g.G):
-                for block in range(ceil_div(g.I, step)):
-                    i = block * step
-                    for row in range(ceil_div(g.H - first, g.SH)):
-                        h = first + row * g.SH
-                        s = (h + g.PH - a) // g.SH
-                        outer[real](dx + (h * g.W + w) * g.C + group * g.I + i, g.SW * g.C,
-                                    dy + ((s + m.top) * m.width + t + m.left) * g.O + group * Og, g.O, 1,
-                                    flipped + group * Og * g.I + i, g.I, ceil_div(g.W - w, g.SW), least(step, g.I - i), Og,
-                                    taps, ta, tb, NULL, c.add & 1)
+            find_phase(&f, g, m.width, a, b)
+            backward_phase(dx + n * g.H * g.W * g.C, dy + m.left * g.O, <const real*>c.shared, g, &f, m.width, c.add & 1)
+
+
+cdef void backward_phase(real* dx, const real* dy, const real* flipped, const conv_sizes* g, const phase* f,
+                         Py_ssize_t width, bint add) noexcept nogil:
+    """All pixels of one phase of one image. Taps whose row of dy does not exist are passed over."""
+    cdef Py_ssize_t step = column_block(dx), Og = g.O // g.G, pixels = ceil_div(g.W - f.first_w, g.SW)
+    cdef Py_ssize_t most_taps = most(1, depth_block(dx, least(step, g.I)) // Og), group, block, i, t, row, s, low, high
+    for group in range(g.G):
+        for block in range(ceil_div(g.I, step)):
+            i = block * step
+            t = 0
+            while t < f.taps or t == 0:  # a stretch of taps at a time, as in the forward; once without any, for zeros
+                for row in range(ceil_div(g.H - f.first_h, g.SH)):
+                    s = f.s + row
+                    low, high = t, least(t + most_taps, f.taps)
+                    while low < high and s - f.above[low] >= g.P:
+                        low += 1
+                    while high > low and s - f.above[high - 1] < 0:
+                        high -= 1
+                    if low < high or t == 0:
+                        outer[real](dx + ((f.first_h + row * g.SH) * g.W + f.first_w) * g.C + group * g.I + i, g.SW * g.C,
+                                    dy + (s * width + f.t) * g.O + group * Og, g.O, 1, flipped + group * Og * g.I + i, g.I,
+                                    pixels, least(step, g.I - i), Og, high - low, f.ta + low, f.tb + low, NULL, add or t > 0)
+                t += most_taps
 
 
 cdef void conv2d_backward_data(real* dx, const call_t* c) noexcept nogil:
@@ -155,7 +195,7 @@ cdef void conv2d_backward_data(real* dx, const call_t* c) noexcept nogil:
 cdef enum:
     PARTS = 8
     BAND_ROWS = 12
-    CACHE = 512 * 1024  # what x and dy of a group of images may take while all bands pass over them
+    CACHE = 64 * 1024  # bytes of x and dy over which all bands pass before the next rows are taken
 
 
 cdef struct plan_t:
@@ -196,25 +236,23 @@ cdef void conv2d_backward_weights_task(real* dweight, const call_t* c, Py_ssize_
     cdef real* sums = partial_sums(dweight, c, g)
     cdef Py_ssize_t* ta = <Py_ssize_t*>(sums + PARTS * (s.weights + g.O))
     cdef Py_ssize_t* tb = ta + g.N * g.P
-    cdef Py_ssize_t image = (g.H + 2 * g.PH) * (g.W + 2 * g.PW) * g.C, pixels = g.P * g.Q * g.O
-    cdef Py_ssize_t part = task // s.tasks, n1 = cut(g.N, s.parts, part + 1), n = cut(g.N, s.parts, part), band, count
-    cdef Py_ssize_t group_size = most(1, CACHE // most(1, (image + pixels) * <Py_ssize_t>sizeof(real)))
+    cdef Py_ssize_t part = task // s.tasks, row = cut(g.N, s.parts, part) * g.P, end = cut(g.N, s.parts, part + 1) * g.P, band
+    cdef Py_ssize_t row_bytes = (g.Q * g.O + g.SH * (g.W + 2 * g.PW) * g.C) * <Py_ssize_t>sizeof(real), count
     cdef bint add = c.add & 1, add_bias = (c.add & 2) != 0
     task %= s.tasks
     if s.parts > 1:
         dweight = sums + part * s.weights if dweight != NULL else NULL
         dbias = sums + PARTS * s.weights + part * g.O if dbias != NULL else NULL
         add = add_bias = False
-    while True:  # once even for an empty batch, whose sums are zero
-        count = least(group_size, n1 - n)
-        if dweight != NULL:
-            for band in range(cut(s.bands, s.tasks, task), cut(s.bands, s.tasks, task + 1)):
-                weights_band(dweight, dy + n * pixels, x + n * image, g, &s, band, count * g.P, ta, tb, add)
-        if dbias != NULL and task == 0:
-            sum_rows(dbias, dy + n * pixels, count * g.P * g.Q, g.O, add_bias)
-        add = add_bias = True
-        n += count
-        if n >= n1:
+    if dbias != NULL and task == 0:
+        sum_rows(dbias, dy + row * g.Q * g.O, (end - row) * g.Q, g.O, add_bias)
+    while dweight != NULL:  # once even for an empty batch, whose sums are zero
+        count = least(most(1, CACHE // row_bytes), end - row)
+        for band in range(cut(s.bands, s.tasks, task), cut(s.bands, s.tasks, task + 1)):
+            weights_band(dweight, dy, x, g, &s, band, count, ta + row, tb + row, add)
+        add = True
+        row += count
+        if row >= end:
             return
 
 

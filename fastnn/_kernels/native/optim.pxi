@@ -2,11 +2,11 @@
 
 cdef extern from "tiles.h" nogil:
     ctypedef struct sgd_f32 "sgd_t_f32":
-        float lr, momentum, keep, undamped, decay, sign
-        int nesterov
+        float lr, momentum, undamped, decay, sign
+        int nesterov, started
     ctypedef struct sgd_f64 "sgd_t_f64":
-        double lr, momentum, keep, undamped, decay, sign
-        int nesterov
+        double lr, momentum, undamped, decay, sign
+        int nesterov, started
     void sgd_row_f32(float*, const float*, float*, sgd_f32, Py_ssize_t)
     void sgd_row_f64(double*, const double*, double*, sgd_f64, Py_ssize_t)
 
@@ -25,14 +25,12 @@ cdef void sgd_task(real* param, const call_t* c, Py_ssize_t task, int thread) no
     if buffer != NULL:
         buffer += i
     if real is float:
-        f.lr, f.momentum, f.keep = <float>h.lr, <float>h.momentum, <float>(h.momentum if h.started else 0)
-        f.undamped, f.decay = <float>(1 - h.dampening if h.started else 1), <float>h.weight_decay
-        f.sign, f.nesterov = -1 if h.maximize else 1, h.nesterov != 0
+        f.lr, f.momentum, f.undamped = <float>h.lr, <float>h.momentum, <float>(1 - h.dampening)
+        f.decay, f.sign, f.nesterov, f.started = <float>h.weight_decay, -1 if h.maximize else 1, h.nesterov != 0, h.started != 0
         sgd_row_f32(param + i, grad + i, buffer, f, n)
     else:
-        d.lr, d.momentum, d.keep = h.lr, h.momentum, h.momentum if h.started else 0
-        d.undamped, d.decay = 1 - h.dampening if h.started else 1, h.weight_decay
-        d.sign, d.nesterov = -1 if h.maximize else 1, h.nesterov != 0
+        d.lr, d.momentum, d.undamped = h.lr, h.momentum, 1 - h.dampening
+        d.decay, d.sign, d.nesterov, d.started = h.weight_decay, -1 if h.maximize else 1, h.nesterov != 0, h.started != 0
         sgd_row_f64(param + i, grad + i, buffer, d, n)
 
 

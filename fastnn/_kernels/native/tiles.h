@@ -9,7 +9,7 @@ static const int outer_rows[] = {14, 14, 9, 6}; /* tallest tile of each width: a
 #else
 #define OUTER_VECTORS 2
 #define DOT_COLS 2
-static const int outer_rows[] = {14, 6};
+static const int outer_rows[] = {12, 6};
 #endif
 
 #define T float

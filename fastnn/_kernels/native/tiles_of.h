@@ -24,7 +24,7 @@ INLINE void NAME(outer_tile)(const int R, const int NV, const int masked, const 
                              ptrdiff_t j0, M last) {
     V acc[14][4];
     T *c = o->c + i0 * o->ci + j0;
-    const ptrdiff_t ai = o->ai, ak = o->ak, bk = o->bk, ci = o->ci, depth = o->depth;
+    const ptrdiff_t ai = o->ai, ai3 = 3 * ai, ak = o->ak, bk = o->bk, ci = o->ci, depth = o->depth;
 #define COLUMN(p, j) (masked && (j) == NV - 1 ? NAME(load_first)((p) + (j) * VL, last) : NAME(load)((p) + (j) * VL))
     UNROLL for (int i = 0; i < R; i++) {
         UNROLL for (int j = 0; j < NV; j++) {
@@ -34,14 +34,17 @@ INLINE void NAME(outer_tile)(const int R, const int NV, const int masked, const 
         }
     }
     for (ptrdiff_t t = 0; t < o->taps; t++) {
-        const T *a = o->a + o->ta[t] + i0 * ai, *b = o->b + o->tb[t] + j0;
-        for (ptrdiff_t k = 0; k < depth; k++, a += ak, b += bk) {
+        /* Rows by fours from one pointer each: so few addresses stay in registers. */
+        const T *a[4], *b = o->b + o->tb[t] + j0;
+        UNROLL for (int q = 0; q < (R + 3) / 4; q++) a[q] = o->a + o->ta[t] + (i0 + 4 * q) * ai;
+        for (ptrdiff_t k = depth; k > 0; k--, b += bk) {
             V w[4];
             UNROLL for (int j = 0; j < NV; j++) w[j] = COLUMN(b, j);
             UNROLL for (int i = 0; i < R; i++) {
-                V x = NAME(all)(a[i * ai]);
+                V x = NAME(all)(a[i / 4][i % 4 == 3 ? ai3 : i % 4 * ai]);
                 UNROLL for (int j = 0; j < NV; j++) acc[i][j] += x * w[j];
             }
+            UNROLL for (int q = 0; q < (R + 3) / 4; q++) a[q] += ak;
         }
     }
     UNROLL for (int i = 0; i < R; i++) {
@@ -64,10 +67,11 @@ typedef void (*NAME(outer_fn))(const NAME(outer_t) *, ptrdiff_t, ptrdiff_t, M);
     }
 #define ROW(R, NV) {NAME(outer_##R##x##NV), NAME(outer_##R##x##NV##_masked)}
 #define UP_TO_6(F, NV) F(1, NV) F(2, NV) F(3, NV) F(4, NV) F(5, NV) F(6, NV)
-#define UP_TO_14(F, NV) UP_TO_6(F, NV) F(7, NV) F(8, NV) F(9, NV) F(10, NV) F(11, NV) F(12, NV) F(13, NV) F(14, NV)
+#define UP_TO_12(F, NV) UP_TO_6(F, NV) F(7, NV) F(8, NV) F(9, NV) F(10, NV) F(11, NV) F(12, NV)
+#define UP_TO_14(F, NV) UP_TO_12(F, NV) F(13, NV) F(14, NV)
 #define ROWS_6(NV) ROW(1, NV), ROW(2, NV), ROW(3, NV), ROW(4, NV), ROW(5, NV), ROW(6, NV)
-#define ROWS_14(NV) \
-    ROWS_6(NV), ROW(7, NV), ROW(8, NV), ROW(9, NV), ROW(10, NV), ROW(11, NV), ROW(12, NV), ROW(13, NV), ROW(14, NV)
+#define ROWS_12(NV) ROWS_6(NV), ROW(7, NV), ROW(8, NV), ROW(9, NV), ROW(10, NV), ROW(11, NV), ROW(12, NV)
+#define ROWS_14(NV) ROWS_12(NV), ROW(13, NV), ROW(14, NV)
 
 #if REGISTERS == 32
 UP_TO_14(OUTER, 1)
@@ -80,9 +84,9 @@ UP_TO_6(OUTER, 4)
 static const NAME(outer_fn) NAME(outer_fns)[4][14][2] = {
     {ROWS_14(1)}, {ROWS_14(2)}, {ROWS_6(3), ROW(7, 3), ROW(8, 3), ROW(9, 3)}, {ROWS_6(4)}};
 #else
-UP_TO_14(OUTER, 1)
+UP_TO_12(OUTER, 1)
 UP_TO_6(OUTER, 2)
-static const NAME(outer_fn) NAME(outer_fns)[2][14][2] = {{ROWS_14(1)}, {ROWS_6(2)}};
+static const NAME(outer_fn) NAME(outer_fns)[2][12][2] = {{ROWS_12(1)}, {ROWS_6(2)}};
 #endif
 
 /* Tiles as even as can be: 26 rows by at most 14 are 13 and 13. */
@@ -228,23 +232,27 @@ NOINLINE void NAME(unpool_row)(T *restrict dx, const T *restrict dy, const uint1
 }
 
 typedef struct {
-    T lr, momentum, keep, undamped, decay, sign; /* keep: momentum, or 0 in a buffer's first step */
-    int nesterov;
+    T lr, momentum, undamped, decay, sign;
+    int nesterov, started;
 } NAME(sgd_t);
 
 NOINLINE void NAME(sgd_row)(T *restrict w, const T *restrict grad, T *restrict buffer, NAME(sgd_t) h, ptrdiff_t n) {
+    if (buffer && !h.started) { /* the first step takes the gradient whole, whatever the buffer held */
+        memset(buffer, 0, n * sizeof(T));
+        h.undamped = 1;
+    }
     if (!buffer)
         for (ptrdiff_t i = 0; i < n; i++) w[i] -= h.lr * (h.sign * grad[i] + h.decay * w[i]);
     else if (h.nesterov)
         for (ptrdiff_t i = 0; i < n; i++) {
             T g = h.sign * grad[i] + h.decay * w[i];
-            buffer[i] = h.keep * buffer[i] + h.undamped * g;
+            buffer[i] = h.momentum * buffer[i] + h.undamped * g;
             w[i] -= h.lr * (g + h.momentum * buffer[i]);
         }
     else
         for (ptrdiff_t i = 0; i < n; i++) {
             T g = h.sign * grad[i] + h.decay * w[i];
-            buffer[i] = h.keep * buffer[i] + h.undamped * g;
+            buffer[i] = h.momentum * buffer[i] + h.undamped * g;
             w[i] -= h.lr * buffer[i];
         }
 }
@@ -255,8 +263,10 @@ NOINLINE void NAME(sgd_row)(T *restrict w, const T *restrict grad, T *restrict b
 #undef OUTER
 #undef ROW
 #undef UP_TO_6
+#undef UP_TO_12
 #undef UP_TO_14
 #undef ROWS_6
+#undef ROWS_12
 #undef ROWS_14
 #undef DOT
 #undef DOTS

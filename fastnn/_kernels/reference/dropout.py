@@ -34,8 +34,8 @@ def random_words(key: Array, count: int) -> Array:
     seed, layer, step = key
     block = np.arange(-(-count // 4), dtype=np.uint64)
     counter = np.stack(np.broadcast_arrays(block & WORD, block >> np.uint64(32), layer & WORD, step & WORD))
-    words = philox(counter, np.array([seed & WORD, seed >> np.uint64(32)]))
-    return words.T.reshape(-1)[:count]
+    words: Array = philox(counter, np.array([seed & WORD, seed >> np.uint64(32)])).T.reshape(-1)
+    return words[:count]
 
 
 def next_key(state: Array) -> Array:
@@ -43,7 +43,7 @@ def next_key(state: Array) -> Array:
 
     state: (3,) uint64, being seed, layer and step; its step is raised in place. Returns key: (3,) uint64.
     """
-    key = state.copy()
+    key: Array = state.copy()
     state[2] += np.uint64(1)
     return key
 
@@ -54,6 +54,6 @@ def dropout(x: Array, key: Array, p: float) -> Array:
     Also its own backward: the same key drops the same elements, by index in logical order.
     x: any shape, key: (3,) uint64. Returns y of the shape of x.
     """
-    dropped = random_words(key, x.size).reshape(x.shape) < np.uint64(p * 2**32)
+    dropped: Array = random_words(key, x.size).reshape(x.shape) < np.uint64(p * 2**32)
     scale = x.dtype.type(1 / (1 - p)) if p < 1 else x.dtype.type(0)
     return np.where(dropped, 0, x * scale)

@@ -1,0 +1,41 @@
+"""What a call of a kernel has to do: floating-point operations and bytes."""
+
+from __future__ import annotations
+
+from .inputs import Call
+
+
+def flops(call: Call) -> int:
+    """Floating-point operations of a call, a product and its sum being two; 0 for rows that only move memory.
+
+    Only useful ones count: products with a convolution's padding do not, so a kernel that skips them earns nothing by it.
+    """
+    d = call.sizes
+    if call.kernel.name.startswith("linear"):
+        return 2 * d["N"] * d["I"] * d["O"]
+    if call.kernel.name.startswith("conv2d"):
+        return 2 * d["N"] * d["O"] * d["I"] * _taps(d, "H", "P") * _taps(d, "W", "Q")
+    return 0
+
+
+def _taps(d: dict[str, int], axis: str, out: str) -> int:
+    """Along one axis, how many pairs of an output and a tap of its window lie inside the image."""
+    return sum(
+        0 <= p * d["S" + axis] - d["P" + axis] + tap * d["D" + axis] < d[axis]
+        for p in range(d[out])
+        for tap in range(d["K" + axis])
+    )
+
+
+def bytes_moved(call: Call) -> int:
+    """Bytes that a call reads and writes, every array once, and those changed in place twice.
+
+    A row that selects counts what it selects: `gather_rows` reads as much as it writes.
+    """
+    total = sum(a.nbytes for a in call.targets)
+    for arg, a in zip(call.kernel.inputs, call.inputs, strict=True):
+        if call.kernel.name == "gather_rows" and arg.name == "x":
+            total += call.targets[0].nbytes
+        else:
+            total += a.nbytes * (2 if arg.inout else 1)
+    return total

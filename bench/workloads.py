@@ -1,0 +1,104 @@
+"""Training steps to be measured: networks, data and optimizers, in the names that fastnn shares with PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fastnn._kernels import Array
+
+from .inputs import stored
+
+BATCHES = 16  #: how many batches a measurement goes through in turn
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A network and how it is trained, on scores of ten classes and the mean cross-entropy.
+
+    input: the shape of one sample. layers: (name of the class, its arguments), from the input to the scores.
+    sgd: the optimizer's options.
+    """
+
+    name: str
+    input: tuple[int, ...]
+    layers: tuple[tuple[Any, ...], ...]
+    batch: int = 32
+    sgd: Mapping[str, Any] = field(default_factory=lambda: {"lr": 0.1})
+
+    def build(self, library: Any) -> Any:
+        """The model in a library that has ``Sequential`` and all the layers, as fastnn and ``torch.nn`` have."""
+        return library.Sequential(*(getattr(library, name)(*args) for name, *args in self.layers))
+
+    def as_json(self) -> dict[str, Any]:
+        """What `from_json` makes the workload from."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Workload:
+        """The workload that `as_json` described, after its way through JSON."""
+        layers = tuple(tuple(layer) for layer in data["layers"])
+        return Workload(**{**data, "input": tuple(data["input"]), "layers": layers})
+
+    def without_dropout(self) -> Workload:
+        """The same network with nothing random in it, for comparing losses."""
+        layers = tuple(layer for layer in self.layers if layer[0] != "Dropout")
+        return Workload(f"{self.name} without dropout", self.input, layers, self.batch, self.sgd)
+
+
+def _mlp(*widths: int, batch: int = 32) -> Workload:
+    layers: list[tuple[Any, ...]] = []
+    for i, o in zip(widths, widths[1:], strict=False):
+        layers += [("Linear", i, o), ("ReLU",)]
+    name = "-".join(map(str, widths)) + ("" if batch == 32 else f" batch {batch}")
+    return Workload(name, widths[:1], tuple(layers[:-1]), batch)
+
+
+MNIST_CNN = Workload(
+    "MNIST CNN",
+    (1, 28, 28),
+    (
+        ("Conv2d", 1, 32, 3),
+        ("ReLU",),
+        ("MaxPool2d", 2),
+        ("Conv2d", 32, 64, 3),
+        ("ReLU",),
+        ("MaxPool2d", 2),
+        ("Flatten",),
+        ("Linear", 1600, 128),
+        ("Dropout", 0.5),
+        ("Linear", 128, 10),
+    ),
+    sgd={"lr": 0.01, "momentum": 0.9, "nesterov": True},
+)
+WORKLOADS = {
+    workload.name: workload
+    for workload in (MNIST_CNN, _mlp(784, 128, 10), _mlp(784, 10, 10), _mlp(3072, 50, 10, batch=200))
+}
+
+
+def batches(workload: Workload, seed: int = 0) -> list[tuple[Array, Array]]:
+    """Random batches: x (batch, *input) float32, images channels-last in memory, and labels (batch,) int64.
+
+    Several, so that neither the branches of a kernel nor the network can learn one by heart.
+    """
+    rng = np.random.default_rng(seed)
+    shape = (workload.batch, *workload.input)
+    order = (0, 2, 3, 1) if len(shape) == 4 else None
+    return [
+        (stored(rng.standard_normal(shape).astype(np.float32), order), rng.integers(0, 10, workload.batch))
+        for _ in range(BATCHES)
+    ]
+
+
+def weights(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[str, Array]:
+    """Initial parameters by PyTorch's keys, alike for every peer: evenly from ±1/sqrt(fan in), biases 0."""
+    rng = np.random.default_rng(seed)
+    values: dict[str, Array] = {}
+    for key, shape in shapes.items():
+        bound = 1 / np.sqrt(np.prod(shape[1:])) if len(shape) > 1 else 0.0
+        values[key] = rng.uniform(-bound, bound, shape).astype(np.float32)
+    return values

@@ -1,0 +1,271 @@
+"""Models in files: weights under PyTorch's keys and the architecture, in one safetensors file.
+
+The file's metadata has one entry, `fastnn`, a JSON object: format, fastnn_version, dtype, architecture, reason, tied,
+sha256. The architecture is nested, ``{"layer": class name, "config": constructor arguments}``, and only registered
+classes are ever made from it; nothing is unpickled or imported. The digest covers the whole file, with zeros in its own
+place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import init
+from ._errors import DTypeError, ShapeError
+from ._kernels import Array
+from .layers import Layer, Sequential
+from .layers.layer import REGISTRY
+from .layers.parameter import Parameter
+
+FORMAT = 1
+_NO_DIGEST = "0" * 64
+_MARK = b'\\"fastnn_version\\"'  # in the header of each file of ours, even if the entry's name was damaged
+
+StrPath = str | os.PathLike[str]
+
+
+class CheckpointError(ValueError):
+    """A file cannot be loaded; the message names it and says why."""
+
+
+def save(model: Layer, path: StrPath) -> None:
+    """Write weights and architecture to a safetensors file, which replaces an older one only when it is complete.
+
+    Whether parameters are frozen, and the state of optimizers and of dropout, is not in the file. A model with a layer
+    that defines no `config` or is not registered is saved without its architecture: load it with ``load(path, model)``.
+    Raises OSError, and TypeError if `model` is none.
+    """
+    if not isinstance(model, Layer):
+        raise TypeError(f"save: expected a layer or model, got {type(model).__name__}")
+    _write(Path(os.path.realpath(path)), _to_bytes(model))  # behind a symbolic link, the file it names
+
+
+def load(path: StrPath, model: Layer | None = None) -> Layer:
+    """The model in a file; or, given a model, that model with the weights of the file.
+
+    model: needed for files without an architecture, such as those that PyTorch's `safetensors.torch` writes; its
+        keys and shapes must be the file's. Weights are converted to its dtype.
+    Raises FileNotFoundError, and `CheckpointError` for a file that is damaged, truncated, too new or not as expected.
+    """
+    if model is not None and not isinstance(model, Layer):
+        raise TypeError(f"load: expected a layer or model, got {type(model).__name__}")
+    data = Path(path).read_bytes()
+    try:
+        return _from_bytes(data, model)
+    except CheckpointError as error:
+        raise CheckpointError(f"{os.fspath(path)}: {error}") from error.__cause__
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def _to_bytes(model: Layer) -> bytes:
+    from safetensors.numpy import save as serialize
+
+    about = json.dumps(_about(model), separators=(",", ":"))
+    data: bytes = serialize(model.state_dict(), metadata={"fastnn": about})
+    digest = hashlib.sha256(data).hexdigest()
+    place = data.index(_NO_DIGEST.encode(), data.index(b'\\"sha256\\"'))
+    return data[:place] + digest.encode() + data[place + 64 :]
+
+
+def _about(model: Layer) -> dict[str, Any]:
+    from . import __version__
+
+    architecture, reason = None, None
+    try:
+        architecture = _encoded(model)
+        json.dumps(architecture)
+    except TypeError as error:  # no config, or one that is not JSON
+        architecture, reason = None, str(error)
+    return {
+        "format": FORMAT,
+        "fastnn_version": __version__,
+        "dtype": model.dtype,
+        "architecture": architecture,
+        "reason": reason,
+        "tied": _tied_keys(model),
+        "sha256": _NO_DIGEST,
+    }
+
+
+def _encoded(value: Any) -> Any:
+    """A layer, or anything in its config, as JSON values."""
+    if isinstance(value, Layer):
+        name = type(value).__name__
+        if REGISTRY.get(name) is not type(value):
+            raise TypeError(f"{name} is not registered, so its architecture cannot be saved")
+        return {"layer": name, "config": _encoded(value.config())}
+    if isinstance(value, Mapping):
+        return {key: _encoded(inner) for key, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return [_encoded(inner) for inner in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _tied_keys(model: Layer) -> list[list[str]]:
+    """The keys of each parameter that has more than one."""
+    keys: dict[int, list[str]] = {}
+    for key, parameter in model._all_parameters(""):
+        keys.setdefault(id(parameter), []).append(key)
+    return [same for same in keys.values() if len(same) > 1]
+
+
+def _write(target: Path, data: bytes) -> None:
+    """Whoever reads `target` meanwhile, or after a crash, sees the old file or the new one, and never a part."""
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{target}: its folder does not exist")
+    temporary = target.parent / f".{secrets.token_hex(8)}.tmp"
+    try:
+        with open(temporary, "xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if target.exists():
+            shutil.copymode(target, temporary)
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def _from_bytes(data: bytes, model: Layer | None) -> Layer:
+    tensors = _tensors(data)
+    about = _checked_about(data)
+    if model is None:
+        model = _made(about, tensors)
+    try:
+        model.load_state_dict(tensors)
+    except (KeyError, ShapeError, DTypeError) as error:
+        raise CheckpointError(f"its weights do not fit the model: {error.args[0]}") from error
+    return model
+
+
+def _tensors(data: bytes) -> dict[str, Array]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as deserialize
+
+    try:
+        tensors: dict[str, Array] = deserialize(data)
+    except SafetensorError as error:
+        raise CheckpointError(f"damaged, truncated or no safetensors file ({len(data)} bytes): {error}") from error
+    except KeyError as error:
+        raise CheckpointError(f"it holds numbers of type {error.args[0]}, which NumPy does not have") from error
+    return tensors
+
+
+def _checked_about(data: bytes) -> dict[str, Any] | None:
+    """What `_about` wrote, after checking every byte of the file; None for a file that is not fastnn's."""
+    header = data[8 : 8 + int.from_bytes(data[:8], "little")]
+    try:
+        text = json.loads(header).get("__metadata__", {}).get("fastnn")
+        if text is None and _MARK not in header:
+            return None
+        about = json.loads(text or "null")
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"damaged: its header is not valid JSON: {error}") from error
+    _check_digest(data, len(header), about["sha256"] if isinstance(about, dict) and "sha256" in about else None)
+    version = about.get("format")
+    if version != FORMAT:
+        raise CheckpointError(
+            f"it has format {version!r}, written by fastnn {about.get('fastnn_version')}; this version reads {FORMAT}"
+        )
+    checked: dict[str, Any] = about
+    return checked
+
+
+def _check_digest(data: bytes, header_size: int, digest: Any) -> None:
+    """Raise unless `digest`, as found in the header, is that of the file."""
+    place = data.find(digest.encode(), 8, 8 + header_size) if isinstance(digest, str) and len(digest) == 64 else -1
+    if place < 0:
+        raise CheckpointError("damaged: its SHA-256 is missing or illegible")
+    found = hashlib.sha256(data[:place])
+    found.update(_NO_DIGEST.encode())
+    found.update(memoryview(data)[place + 64 :])
+    if found.hexdigest() != digest:
+        raise CheckpointError(f"damaged: its SHA-256 is {found.hexdigest()}, expected {digest}")
+
+
+def _made(about: Mapping[str, Any] | None, tensors: Mapping[str, Array]) -> Layer:
+    """A new model, by the architecture in the file."""
+    if about is None:
+        raise CheckpointError("it holds weights but no architecture of fastnn: pass load(path, model=...)")
+    if about.get("architecture") is None:
+        reason = about.get("reason")
+        raise CheckpointError(f"it was saved without its architecture ({reason}): pass load(path, model=...)")
+    try:
+        # The limit is what the file holds: an architecture that wants more takes no memory before it fails.
+        with init.blank(sum(a.size for a in tensors.values())):
+            model = _decoded(about["architecture"])
+    except RecursionError as error:
+        raise CheckpointError("its architecture is nested too deeply") from error
+    if not isinstance(model, Layer):
+        raise CheckpointError(f"its architecture is no layer: {_short(model)}")
+    for keys in about.get("tied", []):
+        _tie(model, keys)
+    return model
+
+
+def _decoded(node: Any) -> Any:
+    """The reverse of `_encoded`."""
+    if isinstance(node, list):
+        return [_decoded(inner) for inner in node]
+    if not isinstance(node, dict):
+        return node
+    if node.keys() != {"layer", "config"}:
+        return {key: _decoded(inner) for key, inner in node.items()}
+    name, config = node["layer"], _decoded(node["config"])
+    cls = REGISTRY.get(name) if isinstance(name, str) else None
+    if cls is None:
+        raise CheckpointError(
+            f"unknown layer {_short(name)}; known are {', '.join(sorted(REGISTRY))}. "
+            "Decorate its class with fastnn.register first, or pass load(path, model=...)"
+        )
+    try:
+        return cls(config["layers"]) if issubclass(cls, Sequential) else cls(**config)
+    except RecursionError:
+        raise
+    except Exception as error:  # whatever a constructor says to arguments that come from a file
+        raise CheckpointError(f"no {name} can be made from {_short(config)}: {error}") from error
+
+
+def _tie(model: Layer, keys: Any) -> None:
+    """Let the layers named by all keys share the first key's parameter."""
+    try:
+        owners = [_owner(model, key) for key in keys]
+        first: Parameter = getattr(*owners[0])
+        for owner, attribute in owners[1:]:
+            other: Parameter = getattr(owner, attribute)
+            if (other.shape, other.dtype) != (first.shape, first.dtype):
+                raise CheckpointError(f"it ties parameters of different shapes: {_short(keys)}")
+            setattr(owner, attribute, first)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise CheckpointError(f"it ties parameters that the architecture lacks: {_short(keys)}") from error
+
+
+def _owner(model: Layer, key: str) -> tuple[Layer, str]:
+    """The layer that has a parameter directly, and the parameter's name there."""
+    *path, attribute = key.split(".")
+    for name in path:
+        model = dict(model.children())[name]
+    if not isinstance(getattr(model, attribute), Parameter):
+        raise KeyError(key)
+    return model, attribute
+
+
+def _short(value: Any) -> str:
+    """A value from a file in an error, which it must not flood."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"

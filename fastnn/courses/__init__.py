@@ -1,0 +1,65 @@
+"""Published results of deep-learning courses, reproduced: ``fastnn reproduce NAME``.
+
+One module per result. It is imported when its result is asked for, has a `SEED`, the course's own, and a function
+``run(*, seed, out, …)`` that returns metrics by name and the checks. What else `run` takes by keyword is what a caller
+may set: `epochs`; `data` and `download`, which say where the data set comes from; `progress`, a bar on standard error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from .. import _kernels as k
+from .report import Check, Report
+
+#: One line on each result that can be reproduced, by name; the module's name has underscores for hyphens.
+RESULTS = {
+    "mnist-cnn": "MITx 6.86x, project 3: a convolutional network on MNIST",
+}
+
+
+def reproduce(
+    name: str, *, seed: int | None = None, out: str | os.PathLike[str] | None = None, **options: Any
+) -> Report:
+    """Run the experiment `name` and hold its figures against the course's.
+
+    seed: of everything random; None is the course's own
+    out: a folder for `report.json`, pictures and the model; None writes nothing
+    options: what the experiment's `run` takes besides; None leaves a default in place
+
+    Raises ValueError for an unknown name or option, and what the experiment raises, such as an OSError without its data.
+    """
+    if name not in RESULTS:
+        raise ValueError(f"no result is called {name!r}; there are: {', '.join(RESULTS)}")
+    experiment = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+    options = {key: value for key, value in options.items() if value is not None}
+    unknown = [key for key in options if key not in inspect.signature(experiment.run).parameters]
+    if unknown:
+        raise ValueError(f"{name} takes no {', '.join(unknown)}")
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)  # before hours of training, not after
+    seed = experiment.SEED if seed is None else seed
+    start = time.perf_counter()
+    metrics, checks = experiment.run(seed=seed, out=folder, **options)
+    seconds = time.perf_counter() - start
+    report = Report(name, seconds, k.get_num_threads(), k.isa(), seed, metrics, tuple(checks))
+    if folder is not None:
+        report.write(folder / "report.json")
+    return report
+
+
+def data_folder(data: str | os.PathLike[str] | None, name: str) -> Path | None:
+    """The folder of one data set, given a folder of data sets (as `FASTNN_DATA` names one) or the very folder itself."""
+    if data is None:
+        return None
+    folder = Path(data).expanduser()
+    return folder / name if (folder / name).is_dir() else folder
+
+
+__all__ = ["RESULTS", "Check", "Report", "data_folder", "reproduce"]

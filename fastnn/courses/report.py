@@ -1,0 +1,117 @@
+"""What a reproduction found: numbers by name, and a check for each figure of the course."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Check:
+    """A figure of the course beside ours.
+
+    what: the quantity, such as "test accuracy, 10 epochs"
+    course: the figure as the course states it
+    ours: the number found
+    must: the condition on `ours`, in words
+    holds: whether it is met; NaN meets none
+    """
+
+    what: str
+    course: str
+    ours: float
+    must: str
+    holds: bool
+
+    @classmethod
+    def at_least(cls, what: str, course: str, ours: float, bound: float) -> Check:
+        """A check that holds from `bound` on."""
+        return cls(what, course, ours, f">= {bound:g}", bool(ours >= bound))
+
+    @classmethod
+    def above(cls, what: str, course: str, ours: float, bound: float) -> Check:
+        """A check that holds for more than `bound`."""
+        return cls(what, course, ours, f"> {bound:g}", bool(ours > bound))
+
+
+@dataclass(frozen=True)
+class Report:
+    """One reproduction.
+
+    name: what was reproduced
+    seconds: wall-clock time, reading the data and drawing pictures included
+    threads, isa: how many threads computed, with which instruction set ("none" without compiled kernels)
+    seed: of everything random
+    metrics: all numbers found, by name
+    checks: one per figure of the course that such a run can be held against
+    """
+
+    name: str
+    seconds: float
+    threads: int
+    isa: str
+    seed: int
+    metrics: dict[str, float]
+    checks: tuple[Check, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether every check does."""
+        return all(check.holds for check in self.checks)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All fields, and those of the checks, as plain dictionaries and lists."""
+        return {**vars(self), "metrics": dict(self.metrics), "checks": [dict(vars(check)) for check in self.checks]}
+
+    def table(self) -> str:
+        """The checks, one a line under a heading, in aligned columns."""
+        rows = [[c.what, c.course, f"{c.ours:.6g}", c.must, "yes" if c.holds else "NO"] for c in self.checks]
+        return table([["what", "course", "ours", "must", "holds"], *rows])
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the report as JSON, in one piece."""
+        write_json(path, self.as_dict())
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of as many cells as the first one, which is the heading, in columns parted by " | "."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([lines[0], "-+-".join("-" * width for width in widths), *lines[1:]])
+
+
+def to_json(value: Any) -> str:
+    """JSON text, indented by two. NumPy's numbers become plain ones; NaN and infinities, which JSON lacks, null."""
+    return json.dumps(_plain(value), indent=2, allow_nan=False)
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write `to_json(value)` in one piece: a temporary file beside `path` is renamed when it is complete."""
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
+    try:
+        temporary.write_text(to_json(value) + "\n", encoding="utf-8")
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)  # after the rename there is nothing to remove
+
+
+def _plain(value: Any) -> Any:
+    """The same value in what JSON knows."""
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

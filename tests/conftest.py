@@ -1,0 +1,36 @@
+"""Fixtures that several tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import fastnn as fn
+from fastnn import _kernels as k
+
+needs_native = pytest.mark.skipif("native" not in k.backends(), reason="installed without compiled kernels")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    fn.manual_seed(0)
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Lets a test change the number of threads; it is put back afterwards."""
+    before = fn.get_num_threads()
+    yield
+    fn.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of the real data sets, in the layout of `fastnn.data`; skips where FASTNN_DATA does not name one."""
+    folder = os.environ.get("FASTNN_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("FASTNN_DATA names no folder of data sets")
+    return Path(folder)

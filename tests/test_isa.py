@@ -1,0 +1,121 @@
+"""Instruction sets: each table is compiled as its name says, chosen as FASTNN_ISA says, and its tiles live in registers."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fastnn._kernels.native._runtime", reason="installed without compiled kernels")
+
+from fastnn._kernels import TABLE
+from fastnn._kernels.native import ISAS, NativeBackend, _runtime, choose_isa
+
+RUNNABLE: list[str] = _runtime.runnable()
+X86 = platform.machine() == "x86_64"
+MACROS = {"base": {"sse2"}, "avx2": {"sse2", "avx2", "fma"}, "avx512": {"sse2", "avx2", "fma", "avx512f"}}
+
+
+def shared_object(isa: str) -> Path:
+    module = __import__(f"fastnn._kernels.native._{isa}", fromlist=["kernels"])
+    return Path(module.__file__)
+
+
+def disassemble(isa: str) -> str:
+    objdump = shutil.which("objdump")
+    if objdump is None:
+        pytest.skip("objdump (binutils) is not installed")
+    return subprocess.run([objdump, "-d", "--no-show-raw-insn", shared_object(isa)], check=True, capture_output=True, text=True).stdout
+
+
+def functions(listing: str) -> dict[str, list[tuple[int, str]]]:
+    """(address, instruction) by function."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for line in listing.splitlines():
+        head = re.match(r"[0-9a-f]+ <(.+)>:", line)
+        if head:
+            body = found.setdefault(head[1], [])
+        elif "\t" in line:
+            address, instruction = line.split(":", 1)
+            body.append((int(address, 16), instruction.strip()))
+    return found
+
+
+def inner_loops(body: list[tuple[int, str]]) -> list[list[str]]:
+    """The loops that multiply and hold no other loop, found by their jumps backwards."""
+    spans = []
+    for address, instruction in body:
+        jump = re.match(r"j\w+\s+([0-9a-f]+)", instruction)
+        if jump and body[0][0] <= int(jump[1], 16) < address:
+            spans.append((int(jump[1], 16), address))
+    loops = [[i for at, i in body if first <= at <= last] for first, last in sorted(spans, key=lambda s: s[1] - s[0])]
+    multiplying = [(span, loop) for span, loop in zip(sorted(spans, key=lambda s: s[1] - s[0]), loops) if any("fma" in i for i in loop)]
+    return [
+        loop
+        for (first, last), loop in multiplying
+        if not any(first <= f and l <= last and (f, l) != (first, last) for (f, l), _ in multiplying)
+    ]
+
+
+@pytest.mark.skipif(not X86, reason="the instruction sets are those of x86-64")
+@pytest.mark.parametrize("isa", RUNNABLE)
+def test_macros_are_what_the_name_says(isa: str) -> None:
+    assert set(NativeBackend(isa).macros) == MACROS[isa]
+
+
+@pytest.mark.parametrize("isa", RUNNABLE)
+def test_table_is_complete(isa: str) -> None:
+    module = __import__(f"fastnn._kernels.native._{isa}", fromlist=["kernels"])
+    assert set(module.kernels()) == set(TABLE)
+
+
+@pytest.mark.skipif(not X86, reason="the instruction sets are those of x86-64")
+def test_baseline_has_no_wide_register() -> None:
+    listing = disassemble("base")
+    assert "xmm" in listing
+    assert not re.findall(r"%[yz]mm\d+", listing)
+
+
+@pytest.mark.skipif(not X86, reason="the instruction sets are those of x86-64")
+@pytest.mark.parametrize("isa", [isa for isa in RUNNABLE if isa != "base"])
+def test_tiles_stay_in_registers(isa: str) -> None:
+    """The innermost loop of a tile touches no stack: a spilled accumulator or address costs a multiple."""
+    tiles = {name: body for name, body in functions(disassemble(isa)).items() if re.match(r"outer_\d+x\d", name)}
+    assert len(tiles) >= 2 * 2 * 18  # heights and widths, masked or not, for both types
+    for name, body in tiles.items():
+        loops = inner_loops(body)
+        assert loops, name
+        for loop in loops:
+            spills = [line for line in loop if re.search(r"\(%r[sb]p", line)]
+            assert not spills, f"{isa}: {name}: {spills[:3]}"
+
+
+def test_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FASTNN_ISA", raising=False)
+    assert choose_isa() == RUNNABLE[-1]
+    monkeypatch.setenv("FASTNN_ISA", "base")
+    assert choose_isa() == "base"
+    with pytest.raises(ValueError, match="expected one of base, avx2, avx512, got 'sse9'"):
+        choose_isa("sse9")
+    monkeypatch.setattr(_runtime, "runnable", lambda: ["base"])
+    with pytest.raises(RuntimeError, match="this processor runs only base"):
+        choose_isa("avx2")
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_environment_variable(isa: str) -> None:
+    script = "import fastnn._kernels as k; print(k.isa())"
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, "FASTNN_ISA": isa}, capture_output=True, text=True
+    )
+    if isa in RUNNABLE:
+        assert done.stdout.strip() == isa
+    else:
+        assert done.returncode != 0
+        assert f"FASTNN_ISA={isa}" in done.stderr
