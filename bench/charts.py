@@ -17,6 +17,7 @@ from .steps import OURS, TITLES, Comparison, from_json
 COLOURS = {"native": "#0072B2", "torch": "#E69F00", "reference": "#999999"}
 COLUMNS = 3
 _INCH = 0.2  #: height of a bar
+_LEAST_BYTES = 1000  #: of a call; the rate of one that moves less says nothing but what a call costs
 
 
 @dataclass
@@ -45,6 +46,8 @@ def panels_of_benchmarks(data: Mapping[str, Any]) -> list[Panel]:
     panels: dict[str, Panel] = {}
     for benchmark in data["benchmarks"]:
         info, seconds = benchmark["extra_info"], benchmark["stats"]["median"]
+        if info.get("bytes", _LEAST_BYTES) < _LEAST_BYTES:
+            continue
         threads = f"{info['threads']} thread{'s' * (info['threads'] > 1)}"
         if info["kind"] == "step":
             new = Panel(f"step of {info['shape']}, {threads}", "µs", "shorter is better")
@@ -66,15 +69,15 @@ def _kernel_panel(info: Mapping[str, Any], threads: str, seconds: float) -> tupl
 
 def panels_of_steps(comparisons: Iterable[Comparison]) -> list[Panel]:
     """One panel for each workload that `steps.compare` measured."""
-    return [
-        Panel(
-            f"step of {c.workload}, {c.threads} thread{'s' * (c.threads > 1)}",
-            "µs",
-            "shorter is better",
-            {"": {peer: figure.us for peer, figure in c.figures.items()}},
-        )
-        for c in comparisons
-    ]
+    return [_step_panel(c) for c in comparisons]
+
+
+def _step_panel(c: Comparison) -> Panel:
+    title = f"step of {c.workload}, {c.threads} thread{'s' * (c.threads > 1)}"
+    for peer in c.figures:
+        if peer != OURS:
+            title += f"\n{TITLES[peer]} takes {c.ratio(peer):.2f} times as long"
+    return Panel(title, "µs", "shorter is better", {"": {peer: figure.us for peer, figure in c.figures.items()}})
 
 
 def draw_data(data: Mapping[str, Any], out: Path) -> None:
@@ -82,14 +85,14 @@ def draw_data(data: Mapping[str, Any], out: Path) -> None:
     if data.get("kind") == "steps":
         draw(panels_of_steps(from_json(data)), out, data["machine"]["processor"])
     else:
-        draw(panels_of_benchmarks(data), out, data["machine_info"]["cpu"].get("brand_raw", ""))
+        draw(panels_of_benchmarks(data), out, data["machine_info"].get("cpu", {}).get("brand_raw", ""))
 
 
 # --- drawing ----------------------------------------------------------------------------------------------------------
 
 
 def draw(panels: Sequence[Panel], out: Path, title: str) -> None:
-    """Write all panels into one picture, as many in a line as fit; those of one height stay together."""
+    """Write all panels into one picture, three in a line, with a title and a legend on top."""
     if not panels:
         raise ValueError("there is nothing to draw: no benchmark of kernels or steps")
     columns = min(COLUMNS, len(panels))
@@ -99,41 +102,31 @@ def draw(panels: Sequence[Panel], out: Path, title: str) -> None:
     grid = figure.add_gridspec(len(lines), columns, height_ratios=heights)
     for i, line in enumerate(lines):
         for j, panel in enumerate(line):
-            _draw_panel(figure.add_subplot(grid[i, j]), panel)
-    figure.suptitle(title)
+            _draw_panel(figure.add_subplot(grid[i, j]), panel, max(other.height for other in line))
+    figure.suptitle(title, size=11)
     peers = [peer for peer in COLOURS if any(peer in group for panel in panels for group in panel.bars.values())]
     handles = [Patch(color=COLOURS[peer]) for peer in peers]
-    figure.legend(handles, [TITLES[peer] for peer in peers], loc="outside lower center", ncols=len(peers), frameon=False)
+    figure.legend(handles, [TITLES[peer] for peer in peers], loc="outside upper right", ncols=len(peers), frameon=False)
     figure.savefig(out, dpi=120)
 
 
-def _draw_panel(axes: Axes, panel: Panel) -> None:
-    """Horizontal bars from the top down, each with its value."""
+def _draw_panel(axes: Axes, panel: Panel, height: float) -> None:
+    """Horizontal bars from the top down, each with its value; `height` is that of the highest panel beside it."""
     y, ticks = 0.0, []
     for group in panel.bars.values():
         first = y
         for peer in filter(group.__contains__, COLOURS):
             axes.barh(y, group[peer], color=COLOURS[peer], height=0.9)
-            axes.annotate(
-                _text(group, peer, panel.unit), (group[peer], y), (3, 0), textcoords="offset points", va="center", size=7
-            )
+            text = f"{group[peer]:.0f}" if group[peer] >= 10 else f"{group[peer]:.2g}"
+            axes.annotate(text, (group[peer], y), (3, 0), textcoords="offset points", va="center", size=7)
             y += 1
         ticks.append((first + y - 1) / 2)
         y += 0.6
     axes.set_yticks(ticks, list(panel.bars), size=8)
-    axes.set_ylim(y - 1, -0.6)
-    axes.margins(x=0.18)
+    axes.set_ylim(height - 1, -0.6)
+    axes.margins(x=0.12)
     axes.set_title(panel.title, size=10, loc="left")
     axes.set_xlabel(f"{panel.unit} ({panel.note})", size=8)
     axes.tick_params(axis="x", labelsize=8)
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _text(group: Mapping[str, float], peer: str, unit: str) -> str:
-    """The bar's value; beside a peer's time also how many times fastnn's it is."""
-    value = group[peer]
-    text = f"{value:.0f}" if value >= 10 else f"{value:.2g}"
-    if unit != "µs" or peer == OURS or OURS not in group:
-        return text
-    return f"{text} µs, {value / group[OURS]:.2f} × fastnn's"

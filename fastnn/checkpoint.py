@@ -11,8 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ import numpy as np
 
 from . import init
 from ._errors import DTypeError, ShapeError
+from ._files import StrPath, write_bytes
 from ._kernels import Array
 from .layers import Layer, Sequential
 from .layers.layer import REGISTRY
@@ -30,8 +29,6 @@ FORMAT = 1
 _NO_DIGEST = "0" * 64
 _MARK = b'\\"fastnn_version\\"'  # in the header of each file of ours, even if the entry's name was damaged
 
-StrPath = str | os.PathLike[str]
-
 
 class CheckpointError(ValueError):
     """A file cannot be loaded; the message names it and says why."""
@@ -40,13 +37,14 @@ class CheckpointError(ValueError):
 def save(model: Layer, path: StrPath) -> None:
     """Write weights and architecture to a safetensors file, which replaces an older one only when it is complete.
 
+    Behind a symbolic link, the file that it names is replaced; permissions stay.
     Whether parameters are frozen, and the state of optimizers and of dropout, is not in the file. A model with a layer
     that defines no `config` or is not registered is saved without its architecture: load it with ``load(path, model)``.
     Raises OSError, and TypeError if `model` is none.
     """
     if not isinstance(model, Layer):
         raise TypeError(f"save: expected a layer or model, got {type(model).__name__}")
-    _write(Path(os.path.realpath(path)), _to_bytes(model))  # behind a symbolic link, the file it names
+    write_bytes(path, _to_bytes(model))
 
 
 def load(path: StrPath, model: Layer | None = None) -> Layer:
@@ -120,24 +118,6 @@ def _tied_keys(model: Layer) -> list[list[str]]:
     return [same for same in keys.values() if len(same) > 1]
 
 
-def _write(target: Path, data: bytes) -> None:
-    """Whoever reads `target` meanwhile, or after a crash, sees the old file or the new one, and never a part."""
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"{target}: its folder does not exist")
-    temporary = target.parent / f".{secrets.token_hex(8)}.tmp"
-    try:
-        with open(temporary, "xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        if target.exists():
-            shutil.copymode(target, temporary)
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
@@ -163,7 +143,7 @@ def _tensors(data: bytes) -> dict[str, Array]:
         raise CheckpointError(f"damaged, truncated or no safetensors file ({len(data)} bytes): {error}") from error
     except KeyError as error:
         raise CheckpointError(f"it holds numbers of type {error.args[0]}, which NumPy does not have") from error
-    return tensors
+    return dict(sorted(tensors.items()))  # in a file they have no order; errors should have one
 
 
 def _checked_about(data: bytes) -> dict[str, Any] | None:
@@ -188,7 +168,8 @@ def _checked_about(data: bytes) -> dict[str, Any] | None:
 
 def _check_digest(data: bytes, header_size: int, digest: Any) -> None:
     """Raise unless `digest`, as found in the header, is that of the file."""
-    place = data.find(digest.encode(), 8, 8 + header_size) if isinstance(digest, str) and len(digest) == 64 else -1
+    legible = isinstance(digest, str) and len(digest) == 64 and digest.isascii()
+    place = data.find(digest.encode(), 8, 8 + header_size) if legible else -1
     if place < 0:
         raise CheckpointError("damaged: its SHA-256 is missing or illegible")
     found = hashlib.sha256(data[:place])
@@ -213,8 +194,7 @@ def _made(about: Mapping[str, Any] | None, tensors: Mapping[str, Array]) -> Laye
         raise CheckpointError("its architecture is nested too deeply") from error
     if not isinstance(model, Layer):
         raise CheckpointError(f"its architecture is no layer: {_short(model)}")
-    for keys in about.get("tied", []):
-        _tie(model, keys)
+    _tie(model, about.get("tied"))
     return model
 
 
@@ -241,22 +221,25 @@ def _decoded(node: Any) -> Any:
         raise CheckpointError(f"no {name} can be made from {_short(config)}: {error}") from error
 
 
-def _tie(model: Layer, keys: Any) -> None:
-    """Let the layers named by all keys share the first key's parameter."""
+def _tie(model: Layer, groups: Any) -> None:
+    """Let the layers named by the keys of a group share the first key's parameter."""
     try:
-        owners = [_owner(model, key) for key in keys]
-        first: Parameter = getattr(*owners[0])
-        for owner, attribute in owners[1:]:
-            other: Parameter = getattr(owner, attribute)
-            if (other.shape, other.dtype) != (first.shape, first.dtype):
-                raise CheckpointError(f"it ties parameters of different shapes: {_short(keys)}")
-            setattr(owner, attribute, first)
-    except (AttributeError, IndexError, KeyError, TypeError) as error:
-        raise CheckpointError(f"it ties parameters that the architecture lacks: {_short(keys)}") from error
+        for keys in groups:
+            (first_owner, name), *others = (_owner(model, key) for key in keys)
+            first: Parameter = getattr(first_owner, name)
+            for owner, attribute in others:
+                other: Parameter = getattr(owner, attribute)
+                if (other.shape, other.dtype) != (first.shape, first.dtype):
+                    raise ValueError(f"{attribute} has another shape or dtype than {name}")
+                setattr(owner, attribute, first)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"it ties parameters that its architecture does not have so: {_short(groups)}") from error
 
 
-def _owner(model: Layer, key: str) -> tuple[Layer, str]:
+def _owner(model: Layer, key: Any) -> tuple[Layer, str]:
     """The layer that has a parameter directly, and the parameter's name there."""
+    if not isinstance(key, str):
+        raise TypeError(key)
     *path, attribute = key.split(".")
     for name in path:
         model = dict(model.children())[name]

@@ -15,7 +15,7 @@ LossBackward = Callable[[], Array]
 
 
 class CrossEntropyLoss:
-    """The softmax cross-entropy, -log softmax(scores)[label], of scores (N, classes) and labels (N,) of any integer type.
+    """The softmax cross-entropy, -log softmax(scores)[label], of scores (N, classes) and integer labels (N,).
 
     reduction: ``"mean"`` over the batch (NaN, with zero gradients, for an empty one) or ``"sum"``.
     """
@@ -30,12 +30,12 @@ class CrossEntropyLoss:
 
         Raises `ShapeError`, `DTypeError`, and ValueError for a label outside of 0 … classes-1.
         """
-        labels = self.check(scores, labels)
+        wanted = self.check(scores, labels)
         how = {"mean": self.reduction == "mean"}
-        loss, dscores = k.cross_entropy(scores, labels, **how, out=(None, None if need_grad else False))
+        loss, dscores = k.cross_entropy(scores, wanted, **how, out=(None, None if need_grad else False))
 
         def backward() -> Array:
-            gradient: Array = k.cross_entropy(scores, labels, **how)[1] if dscores is None else dscores
+            gradient: Array = dscores if need_grad else k.cross_entropy(scores, wanted, **how)[1]
             return gradient
 
         return float(loss[0]), backward
@@ -44,9 +44,9 @@ class CrossEntropyLoss:
         """Labels as int64, after checking that they fit the scores."""
         if not isinstance(scores, np.ndarray) or scores.ndim != 2:
             raise ShapeError(f"CrossEntropyLoss: expected scores (N, classes), got {np.shape(scores)}")
-        labels = check_labels(labels, len(scores), "CrossEntropyLoss")
-        check_range(labels, scores.shape[1], "CrossEntropyLoss")
-        return labels
+        checked = check_labels(labels, len(scores), "CrossEntropyLoss")
+        check_range(checked, scores.shape[1], "CrossEntropyLoss")
+        return checked
 
     @staticmethod
     def count_correct(scores: Array, labels: Array) -> int:
@@ -56,12 +56,13 @@ class CrossEntropyLoss:
 
 def check_labels(labels: Any, count: int | None, what: str) -> Array:
     """Labels as an int64 array (count,)."""
-    labels = np.asarray(labels)
-    if labels.dtype.kind not in "iub" and labels.size:
-        raise DTypeError(f"{what}: expected integer labels, got {labels.dtype}")
-    if labels.ndim != 1 or (count is not None and len(labels) != count):
-        raise ShapeError(f"{what}: expected labels ({'N' if count is None else count},), got {labels.shape}")
-    return labels.astype(np.int64, copy=False)
+    found: Array = np.asarray(labels)
+    if found.dtype.kind not in "iub" and found.size:
+        raise DTypeError(f"{what}: expected integer labels, got {found.dtype}")
+    if found.ndim != 1 or (count is not None and len(found) != count):
+        raise ShapeError(f"{what}: expected labels ({'N' if count is None else count},), got {found.shape}")
+    converted: Array = found.astype(np.int64, copy=False)
+    return converted
 
 
 def check_range(labels: Array, classes: int, what: str) -> None:

@@ -18,7 +18,7 @@ Params = Iterable[Parameter] | Iterable[Mapping[str, Any]]
 class Optimizer:
     """Base of optimizers: parameter groups and the segments in which they lie.
 
-    params: parameters, or PyTorch's dictionaries ``{"params": …, "lr": …}`` with options of their own. It may be left out
+    params: parameters, or PyTorch's dictionaries ``{"params": …, "lr": …}`` with options of their own; may be left out
     where `fit` fills it in. `param_groups` holds the groups; options may be changed there between steps.
     """
 
@@ -53,7 +53,9 @@ class Optimizer:
     def _group(self, group: Mapping[str, Any]) -> dict[str, Any]:
         unknown = set(group) - {"params", *self.defaults}
         if unknown or "params" not in group:
-            raise ValueError(f"{type(self).__name__}: a group has 'params' and any of {sorted(self.defaults)}, got {sorted(group)}")
+            raise ValueError(
+                f"{type(self).__name__}: a group has 'params' and any of {sorted(self.defaults)}, got {sorted(group)}"
+            )
         full = {**self.defaults, **group, "params": list(group["params"])}
         for p in full["params"]:
             if not isinstance(p, Parameter):

@@ -6,8 +6,7 @@ caller is touched; a notebook shows the returned figure, and `path` writes it to
 
 from __future__ import annotations
 
-import os
-import secrets
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,13 +14,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ._errors import ShapeError
+from ._files import StrPath, write_bytes
 from .losses import check_labels, check_range
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-StrPath = str | os.PathLike[str]
 
 
 class Curves(Protocol):
@@ -114,7 +112,7 @@ def _draw_curves(axes: Axes, training: Sequence[float], validation: Sequence[flo
             marker = "o" if epochs <= 20 else None
             lines += axes.plot(range(1, len(values) + 1), finite, style, marker=marker, markersize=4, label=label)
     axes.set_xlim(0.5, epochs + 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     axes.set_xlabel("epoch")
     axes.grid(alpha=0.3)
     return lines
@@ -131,16 +129,11 @@ def _labels(y_true: Any, y_pred: Any, classes: int) -> tuple[Any, Any]:
 
 
 def _written(figure: Figure, path: StrPath | None) -> Figure:
-    """The figure, after it went to `path` in one piece: a temporary file beside it is renamed when it is complete."""
-    if path is None:
-        return figure
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
-    try:
-        figure.savefig(temporary, format=target.suffix[1:] or "png", dpi=150)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)  # after the rename there is nothing to remove
+    """The figure, after it went to `path`, if there is one."""
+    if path is not None:
+        picture = io.BytesIO()
+        figure.savefig(picture, format=Path(path).suffix[1:] or "png", dpi=150)
+        write_bytes(path, picture.getvalue())
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Instruction sets: each table is compiled as its name says, chosen as FASTNN_ISA says, and its tiles live in registers."""
+"""Instruction sets: each table is compiled as its name says and chosen by FASTNN_ISA; its tiles live in registers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def disassemble(isa: str) -> str:
     objdump = shutil.which("objdump")
     if objdump is None:
         pytest.skip("objdump (binutils) is not installed")
-    return subprocess.run([objdump, "-d", "--no-show-raw-insn", shared_object(isa)], check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        [objdump, "-d", "--no-show-raw-insn", shared_object(isa)], check=True, capture_output=True, text=True
+    ).stdout
 
 
 def functions(listing: str) -> dict[str, list[tuple[int, str]]]:
@@ -54,13 +56,15 @@ def inner_loops(body: list[tuple[int, str]]) -> list[list[str]]:
         jump = re.match(r"j\w+\s+([0-9a-f]+)", instruction)
         if jump and body[0][0] <= int(jump[1], 16) < address:
             spans.append((int(jump[1], 16), address))
-    loops = [[i for at, i in body if first <= at <= last] for first, last in sorted(spans, key=lambda s: s[1] - s[0])]
-    multiplying = [(span, loop) for span, loop in zip(sorted(spans, key=lambda s: s[1] - s[0]), loops) if any("fma" in i for i in loop)]
-    return [
-        loop
-        for (first, last), loop in multiplying
-        if not any(first <= f and l <= last and (f, l) != (first, last) for (f, l), _ in multiplying)
-    ]
+    spans.sort(key=lambda span: span[1] - span[0])  # the shortest first: those inside of others
+    loops: list[list[str]] = []
+    taken: list[tuple[int, int]] = []
+    for first, last in spans:
+        loop = [instruction for at, instruction in body if first <= at <= last]
+        if any("fma" in i for i in loop) and not any(first <= f and t <= last for f, t in taken):
+            taken.append((first, last))
+            loops.append(loop)
+    return loops
 
 
 @pytest.mark.skipif(not X86, reason="the instruction sets are those of x86-64")

@@ -37,7 +37,6 @@ from fastnn._kernels import TABLE, backends, get_num_threads, set_num_threads
 from fastnn._kernels.kernel import REAL, Arg, Array, Backend, Kernel, using
 
 
-
 def every_backend_here() -> dict[str, Backend]:
     """The reference, and the native kernels of every instruction set that this machine runs."""
     found = {"reference": backends()["reference"]}

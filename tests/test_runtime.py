@@ -44,7 +44,10 @@ def train(steps: int, dtype: str = "float32", batch: int = 33) -> bytes:
     rng = np.random.default_rng(3)
     model = small_cnn(dtype)
     x, y = rng.standard_normal((batch, 1, 24, 24)).astype(dtype), rng.integers(0, 10, batch)
-    loss, optimizer = fn.CrossEntropyLoss(), fn.SGD(model.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    loss, optimizer = (
+        fn.CrossEntropyLoss(),
+        fn.SGD(model.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=1e-4),
+    )
     for _ in range(steps):
         scores, backward = model.forward(x, train=True)
         backward(loss.forward(scores, y)[1]())

@@ -7,6 +7,7 @@ where fastnn was installed without compiled kernels (FASTNN_PURE=1).
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from importlib.machinery import PathFinder
 
 import numpy as np
 
@@ -15,38 +16,24 @@ from .kernel import Array, Backend, Kernel, Target, active, set_default, using
 from .reference import ReferenceBackend
 from .table import TABLE
 
-try:
-    from . import native
-    from .native import _runtime
-except ImportError as error:
-    if "_runtime" not in str(error):
-        raise
-    native = None  # type: ignore[assignment]
+#: False where fastnn was installed with FASTNN_PURE=1; a compiled module that is there must load.
+COMPILED = PathFinder.find_spec("_runtime", [f"{__path__[0]}/native"]) is not None
 
 _backends: dict[str, Backend] = {"reference": ReferenceBackend()}
-if native is not None:
+if COMPILED:
+    from . import native
+    from .native import _runtime
+
     _backends["native"] = native.NativeBackend(native.choose_isa())
     _runtime.set_num_threads(cpu.default_threads())
 set_default(_backends.get("native", _backends["reference"]))
 
-linear = TABLE["linear"]
-linear_backward_data = TABLE["linear_backward_data"]
-linear_backward_weights = TABLE["linear_backward_weights"]
-conv2d = TABLE["conv2d"]
-conv2d_backward_data = TABLE["conv2d_backward_data"]
-conv2d_backward_weights = TABLE["conv2d_backward_weights"]
-max_pool2d = TABLE["max_pool2d"]
-max_pool2d_backward = TABLE["max_pool2d_backward"]
-relu = TABLE["relu"]
-relu_backward = TABLE["relu_backward"]
-next_key = TABLE["next_key"]
-dropout = TABLE["dropout"]
-softmax = TABLE["softmax"]
-cross_entropy = TABLE["cross_entropy"]
-count_correct = TABLE["count_correct"]
-sgd = TABLE["sgd"]
-gather_rows = TABLE["gather_rows"]
-copy = TABLE["copy"]
+globals().update(TABLE)
+
+
+def __getattr__(name: str) -> Kernel:
+    """Only for names that are no row of the table; it also tells a type checker what the rows are."""
+    raise AttributeError(f"there is no kernel {name!r}: the table has {', '.join(TABLE)}")
 
 
 def backends() -> dict[str, Backend]:
@@ -70,13 +57,13 @@ def set_num_threads(threads: int) -> None:
     """Set how many threads kernels use, the calling one included. Results do not depend on it, to the bit."""
     if isinstance(threads, bool) or not isinstance(threads, int | np.integer) or not 1 <= threads <= cpu.MAX_THREADS:
         raise ValueError(f"set_num_threads: expected a whole number from 1 to {cpu.MAX_THREADS}, got {threads!r}")
-    if native is not None:
+    if COMPILED:
         _runtime.set_num_threads(int(threads))
 
 
 def get_num_threads() -> int:
     """How many threads kernels use; 1 without compiled kernels."""
-    return _runtime.get_num_threads() if native is not None else 1
+    return _runtime.get_num_threads() if COMPILED else 1
 
 
 def aligned_zeros(size: int, dtype: str) -> Array:
@@ -99,5 +86,4 @@ __all__ = [
     "isa",
     "set_num_threads",
     "use_backend",
-    *TABLE,
 ]

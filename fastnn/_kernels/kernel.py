@@ -1,7 +1,7 @@
 """What a row of the kernel table is, and how a call finds its backend.
 
-A call is checked against its row once per combination of shapes, dtypes and parameters; the result, a `Plan`, is kept, so
-that a repeated call costs one dictionary look-up before it reaches the backend.
+A call is checked against its row once per combination of shapes, dtypes and parameters; the result, a `Plan`, is kept,
+so that a repeated call costs one dictionary look-up before it reaches the backend.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PLANS_PER_KERNEL = 1024
 class Arg:
     """One array of a row: its name, its dimensions by symbol, its dtype and its order in memory.
 
-    dims: symbols such as ``("N", "C", "H", "W")``, whole numbers, or ``"*"`` as the last one for any further dimensions.
+    dims: symbols such as ``("N", "C", "H", "W")``, whole numbers, or ``"*"``, the last one, for any further dimensions.
     dtype: ``"real"`` (float32 or float64, the same for all real arrays of a call), ``"any"``, or a NumPy dtype's name.
     order: the axes from the outermost to the innermost in memory; None for the logical order.
     """
@@ -121,7 +121,7 @@ class Kernel:
     sizes: the symbols a native kernel receives, in this order, before the whole-number parameters.
     ints, floats: the parameters, by name; an int parameter is one number or a tuple of them.
     derive: given the sizes bound so far and the parameters, adds the missing ones; raises `ShapeError`.
-    scratch: bytes of working memory, (shared by all threads, and for each thread), from sizes and bytes per real number.
+    scratch: bytes of working memory, (shared by all threads, and for each thread), from sizes and bytes of a real.
     tolerance: for float32 and float64, the largest error beside ``1 + |expected|`` that a backend may show.
     samples: sizes and parameters with which tests and benchmarks call the kernel.
     """
@@ -185,7 +185,7 @@ class Kernel:
                 raise TypeError(f"{self.name}: {arg.name} is missing")
 
     def _check_dtype(self, arg: Arg, value: Array, real: str) -> str:
-        found = value.dtype.name
+        found: str = value.dtype.name
         if not value.dtype.isnative:
             raise DTypeError(f"{self.name}: {arg.name} has foreign byte order ({value.dtype.str})")
         if arg.dtype == "any":
@@ -227,7 +227,7 @@ class Kernel:
     def _dtype(self, arg: Arg, inputs: Sequence[Array | None], real: str) -> str:
         if arg.dtype == "any":
             assert inputs[0] is not None
-            return inputs[0].dtype.name
+            return str(inputs[0].dtype.name)
         return real if arg.dtype == "real" else arg.dtype
 
 

@@ -39,7 +39,8 @@ def _windows(d: Dims, p: Mapping[str, Any], what: str) -> None:
         count = window_count(d[axis], kernel, stride, padding, dilation, p.get("ceil_mode", False))
         if count < 1:
             raise ShapeError(
-                f"{what}: a window of {dilation * (kernel - 1) + 1} does not fit into {axis}={d[axis]} with padding {padding}"
+                f"{what}: a window of {dilation * (kernel - 1) + 1} does not fit into {axis}={d[axis]} "
+                f"with padding {padding}"
             )
         if d.setdefault(out, count) != count:
             raise ShapeError(f"{what}: expected {out}={count} for {axis}={d[axis]}, got {out}={d[out]}")
@@ -50,7 +51,9 @@ def _conv(d: Dims, p: Mapping[str, Any]) -> None:
     if groups < 1 or d["O"] % groups:
         raise ShapeError(f"conv2d: {d['O']} output channels cannot be split into {groups} groups")
     if d.setdefault("C", d["I"] * groups) != d["I"] * groups:
-        raise ShapeError(f"conv2d: expected {d['I'] * groups} input channels ({groups} groups of {d['I']}), got {d['C']}")
+        raise ShapeError(
+            f"conv2d: expected {d['I'] * groups} input channels ({groups} groups of {d['I']}), got {d['C']}"
+        )
     _windows(d, p, "conv2d")
 
 
@@ -76,7 +79,9 @@ def _pool(d: Dims, p: Mapping[str, Any]) -> None:
     _windows(d, p, "max_pool2d")
     for axis, padding, dilation in zip("HW", p["padding"], p["dilation"], strict=True):
         if padding and dilation > d[axis]:  # a window that begins in the padding may then step over the whole image
-            raise ShapeError(f"max_pool2d: with dilation {dilation} a window of {axis}={d[axis]} is nothing but padding")
+            raise ShapeError(
+                f"max_pool2d: with dilation {dilation} a window of {axis}={d[axis]} is nothing but padding"
+            )
 
 
 def _pool_scratch(d: Dims, real: int) -> tuple[int, int]:
@@ -98,7 +103,7 @@ def _probability(d: Dims, p: Mapping[str, Any]) -> None:
         raise ValueError(f"dropout: expected p from 0 to 1, got {p['p']}")
 
 
-# --- scratch, in bytes: (shared, for each thread) -----------------------------------------------------------------------
+# --- scratch, in bytes: (shared, for each thread) ----------------
 
 
 def _padded_image(d: Dims) -> int:
@@ -123,7 +128,7 @@ def _conv_weights_scratch(d: Dims, real: int) -> tuple[int, int]:
     return real * (images + 16 + sums) + 16 * d["N"] * d["P"], 0
 
 
-# --- samples: sizes that tests run; the shapes of real networks are in bench -------------------------------------------
+# --- samples: sizes that tests run; the shapes of real networks are in bench ----------------
 
 _LINEAR = tuple(
     {"N": n, "I": i, "O": o}
@@ -164,9 +169,9 @@ _POOL = tuple(
 _ELEMENTWISE = tuple({"shape": s} for s in ((1,), (3, 5), (17, 33), (2, 3, 5, 7), (0, 4), (70000,)))
 _ROWS = tuple({"N": n, "K": k} for n, k in ((1, 1), (3, 2), (32, 10), (7, 17), (0, 5), (300, 33)))
 
-_CONV_SIZES = tuple("N C H W O I KH KW P Q".split())
+_CONV_SIZES = tuple(["N", "C", "H", "W", "O", "I", "KH", "KW", "P", "Q"])
 _CONV_INTS = ("stride", "padding", "dilation", "groups")
-_POOL_SIZES = tuple("N C H W P Q KH KW".split())
+_POOL_SIZES = tuple(["N", "C", "H", "W", "P", "Q", "KH", "KW"])
 _POOL_INTS = ("stride", "padding", "dilation")
 
 TABLE: dict[str, Kernel] = {
@@ -221,7 +226,10 @@ TABLE: dict[str, Kernel] = {
         Kernel(
             "conv2d_backward_weights",
             inputs=(image("dy", "N O P Q"), image("x", "N C H W")),
-            outputs=(filters("dweight", "O I KH KW", optional=True, adds=True), array("dbias", "O", optional=True, adds=True)),
+            outputs=(
+                filters("dweight", "O I KH KW", optional=True, adds=True),
+                array("dbias", "O", optional=True, adds=True),
+            ),
             sizes=_CONV_SIZES,
             ints=(*_CONV_INTS, "kernel_size"),
             derive=_conv_weights,
@@ -272,7 +280,7 @@ TABLE: dict[str, Kernel] = {
             floats=("p",),
             derive=_probability,
             tolerance=(1e-6, 1e-15),
-            samples=tuple({**s, "p": p} for s in _ELEMENTWISE for p in (0.5,)) + ({"shape": (9, 5), "p": 1.0},),
+            samples=(*({**s, "p": 0.5} for s in _ELEMENTWISE), {"shape": (9, 5), "p": 1.0}),
         ),
         Kernel(
             "softmax",
@@ -319,7 +327,9 @@ TABLE: dict[str, Kernel] = {
             inputs=(array("x", "M *", dtype="any"), array("index", "B", dtype="int64", replay=True)),
             outputs=(array("y", "B *", dtype="any"),),
             sizes=("M", "B", "*"),
-            samples=tuple({"M": m, "B": b, "shape": s} for m, b, s in ((5, 3, (4,)), (9, 20, (3, 4, 5)), (4, 0, (2,)), (6, 2, ()))),
+            samples=tuple(
+                {"M": m, "B": b, "shape": s} for m, b, s in ((5, 3, (4,)), (9, 20, (3, 4, 5)), (4, 0, (2,)), (6, 2, ()))
+            ),
         ),
         Kernel(
             "copy",
@@ -327,7 +337,10 @@ TABLE: dict[str, Kernel] = {
             outputs=(array("y", "*", dtype="any"),),
             sizes=("*",),
             ints=("channels_last",),
-            samples=tuple({**s, "channels_last": False} for s in _ELEMENTWISE) + ({"shape": (3, 5, 7, 9), "channels_last": True},),
+            samples=(
+                *({**s, "channels_last": False} for s in _ELEMENTWISE),
+                {"shape": (3, 5, 7, 9), "channels_last": True},
+            ),
         ),
     )
 }

@@ -1,20 +1,21 @@
 """Published results of deep-learning courses, reproduced: ``fastnn reproduce NAME``.
 
-One module per result. It is imported when its result is asked for, has a `SEED`, the course's own, and a function
-``run(*, seed, out, …)`` that returns metrics by name and the checks. What else `run` takes by keyword is what a caller
-may set: `epochs`; `data` and `download`, which say where the data set comes from; `progress`, a bar on standard error.
+One module per result. It is imported when its result is asked for, and has a `SEED`, the course's own, and a function
+``run(*, seed, out, progress, …)`` that returns metrics by name and the checks; with `progress` it shows on standard
+error how far it is. What else `run` takes by keyword is what a caller may set: `epochs`; `data` and `download`, which
+say where the data set comes from.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 from .. import _kernels as k
+from .._files import StrPath
 from .report import Check, Report
 
 #: One line on each result that can be reproduced, by name; the module's name has underscores for hyphens.
@@ -23,16 +24,14 @@ RESULTS = {
 }
 
 
-def reproduce(
-    name: str, *, seed: int | None = None, out: str | os.PathLike[str] | None = None, **options: Any
-) -> Report:
+def reproduce(name: str, *, seed: int | None = None, out: StrPath | None = None, **options: Any) -> Report:
     """Run the experiment `name` and hold its figures against the course's.
 
     seed: of everything random; None is the course's own
     out: a folder for `report.json`, pictures and the model; None writes nothing
     options: what the experiment's `run` takes besides; None leaves a default in place
 
-    Raises ValueError for an unknown name or option, and what the experiment raises, such as an OSError without its data.
+    Raises ValueError for an unknown name or option, and what the experiment raises: an OSError without its data.
     """
     if name not in RESULTS:
         raise ValueError(f"no result is called {name!r}; there are: {', '.join(RESULTS)}")
@@ -54,8 +53,8 @@ def reproduce(
     return report
 
 
-def data_folder(data: str | os.PathLike[str] | None, name: str) -> Path | None:
-    """The folder of one data set, given a folder of data sets (as `FASTNN_DATA` names one) or the very folder itself."""
+def data_folder(data: StrPath | None, name: str) -> Path | None:
+    """The folder of one data set, given it or the folder of all data sets, as `FASTNN_DATA` names one."""
     if data is None:
         return None
     folder = Path(data).expanduser()

@@ -18,6 +18,7 @@ from fastnn.data import mnist
 from . import Check, data_folder
 
 SEED = 12321
+BATCH = 32
 
 
 def network() -> fn.Sequential:
@@ -57,7 +58,8 @@ def run(
     images = mnist(data_folder(data, "mnist"), divisor=256, download=download)
     held_out = len(images.x_train) // 10
     x, y = images.x_train[:-held_out], images.y_train[:-held_out]
-    validation = images.x_train[-held_out:], images.y_train[-held_out:]
+    whole = held_out // BATCH * BATCH  # without the remainder, a mean over images is the course's mean over batches
+    validation = images.x_train[-held_out:][:whole], images.y_train[-held_out:][:whole]
     order = np.random.RandomState(seed).permutation(len(x))  # the draws of np.random.seed and np.random.shuffle
 
     fn.manual_seed(seed)
@@ -68,7 +70,7 @@ def run(
         y[order],
         loss=fn.CrossEntropyLoss(),
         optimizer=fn.SGD(lr=0.01, momentum=0.9, nesterov=True),
-        batch_size=32,
+        batch_size=BATCH,
         epochs=epochs,
         shuffle=False,  # the same batches in the same order every epoch, as in the course
         drop_last=True,
@@ -77,7 +79,7 @@ def run(
     )
     if history.interrupted:
         raise KeyboardInterrupt
-    test = fn.evaluate(model, images.x_test, images.y_test, batch_size=32, drop_last=True)
+    test = fn.evaluate(model, images.x_test, images.y_test, batch_size=BATCH, drop_last=True)
     if out is not None:
         fn.save(model, out / "model.safetensors")
         plots.learning_curves(history, out / "learning_curve.png")
@@ -99,7 +101,7 @@ def run(
 
 
 def checks(epochs: int, metrics: dict[str, float]) -> list[Check]:
-    """Those of epoch 1 always; the course's test accuracy is one of ten epochs, so a shorter run is not held against it."""
+    """Those of epoch 1 always; that of the test from ten epochs on, for which the course states it."""
     found = [
         Check.at_least("training accuracy, epoch 1", "about .93", metrics["epoch_1_training_accuracy"], 0.915),
         Check.at_least("validation accuracy, epoch 1", "about .98", metrics["epoch_1_validation_accuracy"], 0.975),

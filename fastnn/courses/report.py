@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from .._files import StrPath, write_bytes
 
 
 @dataclass(frozen=True)
@@ -76,8 +75,13 @@ class Report:
         rows = [[c.what, c.course, f"{c.ours:.6g}", c.must, "yes" if c.holds else "NO"] for c in self.checks]
         return table([["what", "course", "ours", "must", "holds"], *rows])
 
-    def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the report as JSON, in one piece."""
+    def summary(self) -> str:
+        """The table, and one line on the run."""
+        how = f"{self.threads} threads, {self.isa}, seed {self.seed}"
+        return f"{self.table()}\n{self.name}: {self.seconds:.1f} s ({how})"
+
+    def write(self, path: StrPath) -> None:
+        """Write the report to a JSON file."""
         write_json(path, self.as_dict())
 
 
@@ -93,15 +97,9 @@ def to_json(value: Any) -> str:
     return json.dumps(_plain(value), indent=2, allow_nan=False)
 
 
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write `to_json(value)` in one piece: a temporary file beside `path` is renamed when it is complete."""
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
-    try:
-        temporary.write_text(to_json(value) + "\n", encoding="utf-8")
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)  # after the rename there is nothing to remove
+def write_json(path: StrPath, value: Any) -> None:
+    """Write `to_json(value)` to a file that replaces an older one only when it is complete."""
+    write_bytes(path, (to_json(value) + "\n").encode())
 
 
 def _plain(value: Any) -> Any:

@@ -10,4 +10,15 @@ from .parameter import Parameter
 from .pooling import MaxPool2d
 from .shape import Flatten
 
-__all__ = ["Conv2d", "Dropout", "Flatten", "Layer", "Linear", "MaxPool2d", "Parameter", "ReLU", "Sequential", "register"]
+__all__ = [
+    "Conv2d",
+    "Dropout",
+    "Flatten",
+    "Layer",
+    "Linear",
+    "MaxPool2d",
+    "Parameter",
+    "ReLU",
+    "Sequential",
+    "register",
+]

@@ -46,7 +46,8 @@ class Sequential(Layer):
     def __getitem__(self, index: int | slice) -> Layer:
         if isinstance(index, slice):
             return Sequential(dict(list(self._layers.items())[index]))
-        return list(self._layers.values())[index]
+        found: Layer = list(self._layers.values())[index]
+        return found
 
     def config(self) -> dict[str, Any]:
         """The layers, by name; `checkpoint` writes them out."""

@@ -25,8 +25,8 @@ class Conv2d(Layer):
     """Cross-correlation of images x (N, in_channels, H, W) with learned filters; y (N, out_channels, P, Q), where
     P = (H + 2 padding - dilation (kernel_size - 1) - 1) // stride + 1, and Q likewise from W.
 
-    weight: (out_channels, in_channels / groups, KH, KW) and bias: (out_channels,), drawn as PyTorch draws them, uniform
-    in ±1/sqrt(in_channels / groups · KH · KW). Arguments, order and defaults are PyTorch's; sizes are one number or two.
+    weight: (out_channels, in_channels / groups, KH, KW), bias: (out_channels,), drawn as PyTorch draws them, uniform in
+    ±1/sqrt(in_channels / groups · KH · KW). Arguments, order and defaults are PyTorch's; a size is one number or two.
     """
 
     def __init__(
@@ -64,10 +64,19 @@ class Conv2d(Layer):
     def forward(self, x: Array, train: bool = False) -> tuple[Array, Backward]:
         """x: (N, in_channels, H, W). Raises `ShapeError`, `DTypeError`."""
         self.check(x, "N", self.in_channels, "H", "W")
-        span = [d * (size - 1) + 1 - 2 * p for d, size, p in zip(self.dilation, self.kernel_size, self.padding, strict=True)]
+        span = [
+            d * (size - 1) + 1 - 2 * p for d, size, p in zip(self.dilation, self.kernel_size, self.padding, strict=True)
+        ]
         if x.shape[2] < span[0] or x.shape[3] < span[1]:
-            raise ShapeError(f"{self.label}: expected images of at least {max(span[0], 1)}x{max(span[1], 1)}, got {x.shape}")
-        how = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation, "groups": self.groups}
+            raise ShapeError(
+                f"{self.label}: expected images of at least {max(span[0], 1)}x{max(span[1], 1)}, got {x.shape}"
+            )
+        how: dict[str, Any] = {
+            "stride": self.stride,
+            "padding": self.padding,
+            "dilation": self.dilation,
+            "groups": self.groups,
+        }
         y = k.conv2d(x, self.weight.data, None if self.bias is None else self.bias.data, **how)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:

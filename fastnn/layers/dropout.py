@@ -16,7 +16,7 @@ from .layer import Backward, Layer, register
 class Dropout(Layer):
     """In training, sets each number to 0 with probability p and multiplies the others by 1/(1-p); else does nothing.
 
-    Which numbers fall is a function of (seed, layer, step, index), by the Philox4x32-10 generator, so it depends neither
+    Which numbers fall is a function of (seed, layer, step, index), by the Philox4x32-10 generator: it depends neither
     on threads nor on the order in memory. `manual_seed` and the seed of `fit` set the first; each call is a step.
     """
 

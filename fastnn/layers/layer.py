@@ -20,9 +20,9 @@ Backward = Callable[..., Any]
 class Layer:
     """Base class of layers and models.
 
-    A layer of one's own defines ``forward(x, train)``, which calls kernels or other layers and returns the output and the
-    backward function ``backward(dy, need_dx=True) -> dx``. Attributes that are a `Parameter` or a `Layer` are found by
-    themselves. A layer keeps nothing of a call: what the backward pass needs lives in its function.
+    A layer of one's own defines ``forward(x, train)``, which calls kernels or other layers and returns the output and
+    the backward function ``backward(dy, need_dx=True) -> dx``. Attributes that are a `Parameter` or a `Layer` are
+    found by themselves. A layer keeps nothing of a call: what the backward pass needs lives in its function.
     """
 
     name: str | None = None  #: where the layer stands in its model, set by the layer that contains it
@@ -40,7 +40,7 @@ class Layer:
         """The output for x, evaluated (dropout off)."""
         return self.forward(x, train=False)[0]
 
-    # --- parameters -----------------------------------------------------------------------------------------------------
+    # --- parameters ----------------
 
     def children(self) -> Iterator[tuple[str, Layer]]:
         """(name, layer) of the layers directly inside this one, in the order of definition."""
@@ -102,7 +102,9 @@ class Layer:
         own = dict(self._all_parameters(""))
         missing, unexpected = [key for key in own if key not in state], [key for key in state if key not in own]
         if missing or unexpected:
-            raise KeyError(f"{type(self).__name__}: state_dict lacks {missing or 'nothing'}, unexpected: {unexpected or 'nothing'}")
+            raise KeyError(
+                f"{type(self).__name__}: state_dict lacks {missing or 'nothing'}, unexpected: {unexpected or 'nothing'}"
+            )
         values = {key: np.asarray(state[key]) for key in own}
         for key, value in values.items():
             if value.shape != own[key].shape:
@@ -116,7 +118,7 @@ class Layer:
         """The arguments, all JSON values, with which the constructor makes this layer again (without its weights)."""
         raise TypeError(f"{type(self).__name__} defines no config(), so its architecture cannot be saved")
 
-    # --- prediction -----------------------------------------------------------------------------------------------------
+    # --- prediction ----------------
 
     def scores(self, x: Any, batch_size: int = 256) -> Array:
         """The output for all of x (N, …), computed a batch at a time, dropout off. Any real dtype is converted."""
@@ -147,7 +149,7 @@ class Layer:
             raise ShapeError("x: expected a batch of samples (N, …), got a number")
         return (x[i : i + batch_size] for i in range(0, max(len(x), 1), batch_size))
 
-    # --- errors ---------------------------------------------------------------------------------------------------------
+    # --- errors ----------------
 
     @property
     def label(self) -> str:

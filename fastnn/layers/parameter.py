@@ -37,11 +37,11 @@ class Parameter:
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of data and gradient."""
-        return self.data.shape
+        return tuple(self.data.shape)
 
     @property
-    def dtype(self) -> np.dtype[Any]:
-        """float32 or float64."""
+    def dtype(self) -> Any:
+        """NumPy's float32 or float64."""
         return self.data.dtype
 
     @property
@@ -57,7 +57,7 @@ class Parameter:
         return f"Parameter({self.shape}, {self.dtype.name}{frozen})"
 
     def target(self) -> Target:
-        """Where a kernel is to put this parameter's gradient: nowhere, over the last step's, or added to this step's."""
+        """Where a kernel is to put this gradient: nowhere, over the last step's, or added to this step's."""
         if not self.requires_grad:
             return False
         added, self.used = self.used, True
@@ -101,4 +101,5 @@ class Segment:
 def _view(flat: Array, p: Parameter, start: int) -> Array:
     """The part of a flat buffer that holds p, in p's shape and order in memory."""
     in_memory = flat[start : start + p.size].reshape([p.shape[axis] for axis in p.order])
-    return in_memory.transpose(np.argsort(p.order))
+    view: Array = in_memory.transpose(np.argsort(p.order))
+    return view

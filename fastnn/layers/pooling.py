@@ -15,7 +15,7 @@ from .layer import Backward, Layer, register
 class MaxPool2d(Layer):
     """The largest value of each window of x (N, C, H, W); y (N, C, P, Q), sizes as of `Conv2d`.
 
-    The first maximum wins a tie, NaN beats all, padding is never chosen. ceil_mode lets the last window begin inside the
+    The first maximum wins a tie, NaN beats all, padding is never chosen. ceil_mode lets a last window begin inside the
     image and end outside of it. Arguments, order and defaults (stride: the kernel size) are PyTorch's.
     """
 
@@ -43,9 +43,13 @@ class MaxPool2d(Layer):
     def forward(self, x: Array, train: bool = False) -> tuple[Array, Backward]:
         """x: (N, C, H, W). Raises `ShapeError`, `DTypeError`."""
         self.check(x, "N", "C", "H", "W")
-        span = [d * (size - 1) + 1 - 2 * p for d, size, p in zip(self.dilation, self.kernel_size, self.padding, strict=True)]
+        span = [
+            d * (size - 1) + 1 - 2 * p for d, size, p in zip(self.dilation, self.kernel_size, self.padding, strict=True)
+        ]
         if x.shape[2] < span[0] or x.shape[3] < span[1]:
-            raise ShapeError(f"{self.label}: expected images of at least {max(span[0], 1)}x{max(span[1], 1)}, got {x.shape}")
+            raise ShapeError(
+                f"{self.label}: expected images of at least {max(span[0], 1)}x{max(span[1], 1)}, got {x.shape}"
+            )
         how = self.config()
         y, index = k.max_pool2d(x, **how, out=(None, None if train else False))
 

@@ -52,3 +52,6 @@ class NativeBackend:
         wide = plan.real == "float64"
         scratch = (0, 0) if plan.kernel.scratch is None else plan.kernel.scratch(plan.dims, 8 if wide else 4)
         return _runtime.Bound(self._kernels[plan.kernel.name][wide], self._kernels["copy"][0], plan, scratch)
+
+
+__all__ = ["ISAS", "NativeBackend", "_runtime", "choose_isa"]

@@ -45,7 +45,6 @@ from fastnn._errors import DTypeError, ShapeError
 
 cnp.import_array()
 
-MAX_THREADS = POOL_MAX_THREADS
 
 
 def runnable():
@@ -149,16 +148,6 @@ cdef cnp.ndarray new_array(int nd, const cnp.npy_intp* shape, int typenum, Py_ss
     Py_INCREF(memory)
     cnp.PyArray_SetBaseObject(a, memory)
     return a
-
-
-def empty(tuple shape, dtype):
-    """An uninitialised array in C order, 64-byte aligned."""
-    cdef cnp.npy_intp sizes[cnp.NPY_MAXDIMS]
-    cdef int i
-    dt = cnp.dtype(dtype)
-    for i in range(len(shape)):
-        sizes[i] = shape[i]
-    return new_array(len(shape), sizes, dt.num, dt.itemsize, C_ORDER)
 
 
 cdef int C_ORDER[cnp.NPY_MAXDIMS]

@@ -1,0 +1,30 @@
+"""Writing files so that nobody ever sees half of one."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+StrPath = str | os.PathLike[str]
+
+
+def write_bytes(path: StrPath, data: bytes) -> None:
+    """Write a file that replaces an older one only when it is complete.
+
+    Whoever reads it meanwhile, or after a crash, sees the old file or the new one. Behind a symbolic link, the file
+    that it names is replaced; permissions stay. Raises OSError.
+    """
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        with open(temporary, "xb") as stream:  # not tempfile: its files are private
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())  # else a power cut after the rename leaves an empty file with the final name
+        if target.exists():
+            shutil.copymode(target, temporary)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)  # after the rename there is nothing to remove

@@ -1,0 +1,366 @@
+"""The command ``fastnn``: train an example network, reproduce a course's result, describe the installation.
+
+Results go to standard output, progress and errors to standard error. Exit status: 0; 1 if a check of a reproduction
+does not hold; 2 for bad usage or input, after one line that says what is wrong; 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import platform
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import fastnn as fn
+
+from . import _kernels as k
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+_MOST_SEED = 2**32 - 1  # NumPy's RandomState takes no larger one
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status.
+
+    argv: the arguments, None for those of the process. Raises SystemExit for bad usage, --help and --version.
+    """
+    arguments = _parser().parse_args(argv)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            status: int = arguments.run(arguments)
+            sys.stdout.flush()  # here, where a reader that went away can still be dealt with
+            return status
+        except KeyboardInterrupt:
+            return _failed("interrupted", INTERRUPTED)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at exit
+            return 1
+        except (ImportError, OSError, TypeError, ValueError) as error:
+            if not _is_refusal(error):
+                raise
+            return _failed(str(error), 2)
+
+
+# --- the commands -----------------------------------------------------------------------------------------------------
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    """Train an example network; after Ctrl-C, everything is written as well."""
+    from . import plots
+    from .courses.report import to_json
+
+    plots.require()  # before the training, not after
+    recipe = RECIPES[arguments.data]
+    _set_threads(arguments.threads)
+    data = recipe.load(arguments.download)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    lr = recipe.lr if arguments.lr is None else arguments.lr
+
+    fn.manual_seed(arguments.seed)
+    model = recipe.network()
+    history = fn.fit(
+        model,
+        data.x_train,
+        data.y_train,
+        optimizer=fn.SGD(lr=lr, momentum=0.9, nesterov=True),
+        batch_size=arguments.batch_size,
+        epochs=arguments.epochs or recipe.epochs,
+        validation_data=(data.x_test, data.y_test),
+        progress=True,
+    )
+    validation = fn.evaluate(model, data.x_test, data.y_test)  # Ctrl-C may have come after the last epoch's
+
+    summary = {
+        "data": arguments.data,
+        "samples": len(data.x_train),
+        "epochs": history.epochs,
+        "interrupted": history.interrupted,
+        "batch_size": arguments.batch_size,
+        "lr": lr,
+        "seed": arguments.seed,
+        "threads": fn.get_num_threads(),
+        "isa": k.isa(),
+        "seconds": sum(history.seconds),
+        "training": {name: getattr(history, name)[-1] for name in validation if history.epochs},
+        "validation": validation,
+        "files": _write_training(arguments.out, model, history, data),
+    }
+    print(to_json(summary) if arguments.json else _summary(summary))
+    return INTERRUPTED if history.interrupted else 0
+
+
+def _write_training(out: Path, model: fn.Sequential, history: fn.History, data: Any) -> list[str]:
+    """Write all that a training leaves behind; returns the paths."""
+    from . import plots
+    from .courses.report import write_json
+
+    names = ("model.safetensors", "learning_curve.png", "confusion_matrix.png", "history.json")
+    files = [out / name for name in names]
+    fn.save(model, files[0])
+    plots.learning_curves(history, files[1])
+    plots.confusion_matrix(data.y_test, model.predict(data.x_test), data.class_names, files[2])
+    write_json(files[3], history.as_dict())
+    return [str(file) for file in files]
+
+
+def _summary(summary: dict[str, Any]) -> str:
+    """What `train` tells a reader."""
+    from .courses.report import table
+
+    parts = summary["training"], summary["validation"]
+    losses = [f"{part['loss']:.4f}" if part else "-" for part in parts]
+    accuracies = [f"{part['accuracy']:.2%}" if part else "-" for part in parts]
+    rate = f"{summary['samples']} images, {summary['epochs']} epochs in {summary['seconds']:.1f} s"
+    with_what = f"{summary['threads']} threads, {summary['isa']}, seed {summary['seed']}"
+    lines = [
+        table([["", "training", "validation"], ["loss", *losses], ["accuracy", *accuracies]]),
+        f"{summary['data']}: {rate} ({with_what})" + (", interrupted" if summary["interrupted"] else ""),
+        "written: " + ", ".join(summary["files"]),
+    ]
+    return "\n".join(lines)
+
+
+def _reproduce(arguments: argparse.Namespace) -> int:
+    """Run a course's experiment and hold it against the course's figures."""
+    from . import courses
+    from .courses.report import to_json
+
+    if arguments.list:
+        lines = [f"{name}: {what}" for name, what in courses.RESULTS.items()]
+        print(to_json(courses.RESULTS) if arguments.json else "\n".join(lines))
+        return 0
+    if arguments.name is None:
+        return _failed(f"reproduce: name a result: {', '.join(courses.RESULTS)}", 2)
+    _set_threads(arguments.threads)
+    report = courses.reproduce(
+        arguments.name,
+        seed=arguments.seed,
+        out=arguments.out,
+        epochs=arguments.epochs,
+        data=arguments.data,
+        download=None if arguments.download else False,  # None: what needs no data set takes no such option
+        progress=True,
+    )
+    print(to_json(report.as_dict()) if arguments.json else report.summary())
+    return 0 if report.holds else 1
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    """Describe the installation."""
+    from .courses.report import to_json
+
+    facts = {
+        "fastnn": fn.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": _cpu_model(),
+        "threads": fn.get_num_threads(),
+        "isa": k.isa(),
+        "runnable": [] if k.native is None else list(k.native._runtime.runnable()),
+        "backends": sorted(k.backends()),
+        "packages": {name: _version(name) for name in ("numpy", "safetensors")},
+        "extras": {extra: {name: _version(name, module)} for extra, (name, module) in EXTRAS.items()},
+    }
+    print(to_json(facts) if arguments.json else "\n".join(f"{key:<10} {_words(value)}" for key, value in facts.items()))
+    return 0
+
+
+# --- what the commands know -------------------------------------------------------------------------------------------
+
+
+class Recipe(NamedTuple):
+    """An example of `train`. load: takes whether it may download; epochs, lr: unless the caller chooses."""
+
+    load: Callable[[bool], Any]
+    network: Callable[[], fn.Sequential]
+    epochs: int
+    lr: float
+
+
+def _load_digits(download: bool) -> Any:
+    from .data import digits
+
+    return digits()
+
+
+def _load_mnist(download: bool) -> Any:
+    from .data import mnist
+
+    return mnist(download=download)
+
+
+def _digits_network() -> fn.Sequential:
+    """Images (N, 1, 8, 8) to scores (N, 10); about 99 % of the validation images are right after 30 epochs."""
+    return fn.Sequential(
+        fn.Conv2d(1, 16, 3, padding=1),
+        fn.ReLU(),
+        fn.Conv2d(16, 32, 3, padding=1),
+        fn.ReLU(),
+        fn.MaxPool2d(2),
+        fn.Flatten(),
+        fn.Dropout(0.5),
+        fn.Linear(512, 10),
+    )
+
+
+def _mnist_network() -> fn.Sequential:
+    from .courses.mnist_cnn import network
+
+    return network()
+
+
+RECIPES = {
+    "digits": Recipe(_load_digits, _digits_network, epochs=30, lr=0.03),
+    "mnist": Recipe(_load_mnist, _mnist_network, epochs=3, lr=0.01),
+}
+
+#: The package that each extra brings, and its module.
+EXTRAS = {
+    "plot": ("matplotlib", "matplotlib"),
+    "sklearn": ("scikit-learn", "sklearn"),
+    "progress": ("tqdm", "tqdm"),
+    "jit": ("numba", "numba"),
+    "torch": ("torch", "torch"),
+}
+
+
+def _version(name: str, module: str | None = None) -> str | None:
+    """The version of an installed package, found without importing it; None if it cannot be imported."""
+    from importlib import metadata, util
+
+    if util.find_spec(module or name) is None:
+        return None
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:  # on the path, but not installed
+        return "unknown"
+
+
+def _cpu_model() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:  # not Linux
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return (names or [platform.processor() or platform.machine()])[0]
+
+
+def _words(value: Any) -> str:
+    """A fact for a reader."""
+    if isinstance(value, dict):
+        entries = [
+            (key, f"({_words(item)})" if isinstance(item, dict) else _words(item)) for key, item in value.items()
+        ]
+        return ", ".join(" ".join(entry) for entry in entries)
+    if isinstance(value, list):
+        return ", ".join(value) or "none"
+    return "missing" if value is None else str(value)
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads is not None:
+        fn.set_num_threads(threads)
+
+
+# --- arguments --------------------------------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong; the usage has to be asked for."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="fastnn", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--version", action="version", version=f"fastnn {fn.__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    train = commands.add_parser("train", help="train an example network and write model, pictures and history")
+    train.set_defaults(run=_train)
+    train.add_argument("--data", choices=RECIPES, default="digits", help="the images (default: %(default)s)")
+    train.add_argument("--batch-size", type=_whole(1), default=32, metavar="N", help="default: %(default)s")
+    train.add_argument("--lr", type=_positive, metavar="X", help="learning rate (default: depends on the data)")
+    train.add_argument("--seed", type=_whole(0, _MOST_SEED), default=0, metavar="S", help="default: %(default)s")
+    train.add_argument("--out", type=Path, default=Path("fastnn-out"), metavar="DIR", help="default: %(default)s")
+
+    reproduce = commands.add_parser("reproduce", help="reproduce a course's result and check it against the course's")
+    reproduce.set_defaults(run=_reproduce)
+    reproduce.add_argument("name", nargs="?", metavar="NAME", help="which result (see --list)")
+    reproduce.add_argument("--list", action="store_true", help="list the results that there are")
+    reproduce.add_argument("--seed", type=_whole(0, _MOST_SEED), metavar="S", help="default: the course's")
+    reproduce.add_argument("--out", type=Path, metavar="DIR", help="write report, pictures and model here")
+    reproduce.add_argument("--data", type=Path, metavar="DIR", help="the folder of the data sets, or of this one")
+
+    info = commands.add_parser("info", help="describe the installation")
+    info.set_defaults(run=_info)
+    for command, default in ((train, "depends on the data"), (reproduce, "the course's")):
+        command.add_argument("--epochs", type=_whole(1), metavar="N", help=f"passes over the data (default: {default})")
+        command.add_argument("--threads", type=_whole(1), metavar="T", help="default: one per physical core")
+        command.add_argument("--no-download", dest="download", action="store_false", help="never use the network")
+    for command in (train, reproduce, info):
+        command.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    return parser
+
+
+def _whole(least: int, most: float = math.inf) -> Callable[[str], int]:
+    """The type of an argument that is a whole number from `least` to `most`."""
+
+    def parse(text: str) -> int:
+        digits = text[1:] if text[:1] in ("+", "-") else text
+        value = int(text) if digits.isdecimal() and digits.isascii() and len(digits) < 20 else None
+        if value is None or not least <= value <= most:
+            limits = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
+            raise argparse.ArgumentTypeError(f"expected a whole number {limits}, got {text!r}")
+        return value
+
+    return parse
+
+
+def _positive(text: str) -> float:
+    """The type of an argument that is a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
+    return value
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+def _failed(message: str, status: int) -> int:
+    """Say in one line what is wrong; returns the exit status."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    print("fastnn: " + "; ".join(lines).replace(":; ", ": "), file=sys.stderr)
+    return status
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether the input is at fault and not the program, whose errors keep their traceback.
+
+    At fault are files; extras that are not installed, whose ImportError is one of ours and so names no module; and
+    values that fastnn itself refuses, by a `raise` of its own.
+    """
+    if isinstance(error, OSError):
+        return True
+    if isinstance(error, ImportError):
+        return error.name is None
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return Path(last.filename).is_relative_to(Path(__file__).parent) and (last.line or "").startswith("raise ")
+
+
+def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
+    """A warning as one line, without the place in the code that it comes from."""
+    _failed(f"warning: {message}", 0)
