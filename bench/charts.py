@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from .steps import OURS, TITLES, Comparison, from_json
 
-#: By peer, in the order of the bars from the top; of Okabe and Ito's palette, which colour-blind readers can tell apart.
+#: By peer, in the order of its bars; from Okabe and Ito's palette, which colour-blind readers can tell apart.
 COLOURS = {"native": "#0072B2", "torch": "#E69F00", "reference": "#999999"}
 COLUMNS = 3
 _INCH = 0.2  #: height of a bar
@@ -103,7 +103,7 @@ def draw(panels: Sequence[Panel], out: Path, title: str) -> None:
     for i, line in enumerate(lines):
         for j, panel in enumerate(line):
             _draw_panel(figure.add_subplot(grid[i, j]), panel, max(other.height for other in line))
-    figure.suptitle(title, size=11)
+    figure.suptitle(title, size=11, x=0.01, ha="left")
     peers = [peer for peer in COLOURS if any(peer in group for panel in panels for group in panel.bars.values())]
     handles = [Patch(color=COLOURS[peer]) for peer in peers]
     figure.legend(handles, [TITLES[peer] for peer in peers], loc="outside upper right", ncols=len(peers), frameon=False)

@@ -8,7 +8,7 @@ from .inputs import Call
 def flops(call: Call) -> int:
     """Floating-point operations of a call, a product and its sum being two; 0 for rows that only move memory.
 
-    Only useful ones count: products with a convolution's padding do not, so a kernel that skips them earns nothing by it.
+    Only useful ones count: products with a convolution's padding do not, so skipping them earns nothing.
     """
     d = call.sizes
     if call.kernel.name.startswith("linear"):

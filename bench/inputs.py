@@ -35,7 +35,10 @@ class Call:
         """The shape of one of the row's arrays."""
         dims: list[int] = []
         for symbol in arg.dims:
-            dims += self.shape["shape"] if symbol == "*" else [symbol if isinstance(symbol, int) else self.sizes[symbol]]
+            if symbol == "*":
+                dims += self.shape["shape"]
+            else:
+                dims.append(symbol if isinstance(symbol, int) else self.sizes[symbol])
         return tuple(dims)
 
     def run(self) -> Any:
@@ -115,9 +118,11 @@ def make(row: str, shape: Shape, dtype: str = "float32", seed: int = 0) -> Call:
 
 
 def stored(a: Array, order: tuple[int, ...] | None) -> Array:
-    """A copy of an array, aligned to 64 bytes, its axes from the outermost to the innermost in memory as `order` says."""
+    """A copy of an array, aligned to 64 bytes. order: its axes from the outermost to the innermost in memory."""
     axes = tuple(range(a.ndim)) if order is None else order
-    view = aligned_zeros(a.size, a.dtype.name).reshape([a.shape[axis] for axis in axes]).transpose(np.argsort(axes))
+    view: Array = (
+        aligned_zeros(a.size, a.dtype.name).reshape([a.shape[axis] for axis in axes]).transpose(np.argsort(axes))
+    )
     view[...] = a
     return view
 

@@ -24,7 +24,7 @@ torch: Any = import_module("torch")
 aten: Any = torch.ops.aten
 Tensor = Any
 FORMATS = {"channels-last": torch.channels_last, "contiguous": torch.contiguous_format}
-UPDATES: dict[str, dict[str, bool]] = {"fused": {"fused": True}, "foreach": {"foreach": True}, "loop": {"foreach": False}}
+UPDATES = {"fused": {"fused": True}, "foreach": {"foreach": True}, "loop": {"foreach": False}}
 
 
 class TorchPeer:
@@ -95,7 +95,7 @@ def _tensor(a: Array, memory_format: Any = None) -> Tensor:
     return t.contiguous(memory_format=memory_format) if memory_format is not None and a.ndim == 4 else t
 
 
-# --- kernels: from a call and a memory format to a function without arguments ------------------------------------------
+# --- kernels: from a call and a memory format to a function without arguments ----------------------------------------
 
 Make = Callable[[Call, Any], Callable[[], Any]]
 

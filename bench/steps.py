@@ -41,7 +41,7 @@ class Comparison:
     figures: Mapping[str, Figure]
 
     def ratio(self, peer: str) -> float:
-        """How many times as long a peer takes as fastnn: the median over rounds, each measured within a second or so."""
+        """How many times as long a peer takes as fastnn: the median over rounds, in which both ran side by side."""
         pairs = zip(self.figures[peer].rounds, self.figures[OURS].rounds, strict=True)
         return median(theirs / ours for theirs, ours in pairs)
 
@@ -57,14 +57,12 @@ def compare(
         return [_compare(workload, workers, threads, rounds, steps) for workload in workloads], about
 
 
-def _compare(
-    workload: Workload, workers: Mapping[str, Worker], threads: int, rounds: int, steps: int
-) -> Comparison:
+def _compare(workload: Workload, workers: Mapping[str, Worker], threads: int, rounds: int, steps: int) -> Comparison:
     _check_same(workload, workers)
     forms = {name: worker.prepare_step(workload)["form"] for name, worker in workers.items()}
     found: dict[str, list[float]] = {name: [] for name in workers}
     for i in range(rounds):
-        names = list(workers) if i % 2 else list(reversed(workers))
+        names = list(workers)[:: 1 if i % 2 else -1]
         for name in names:
             time.sleep(PAUSE)
             found[name].append(1e6 * median(workers[name].time_steps(steps)))

@@ -21,8 +21,7 @@ def test_kernel(benchmark: Any, workers: Workers, row: str, shape: str, peer: st
     if prepared is None:
         pytest.skip(f"{peer} has no equivalent of {row}")
     benchmark.group = f"{row} {shape}"
-    benchmark.extra_info.update(
-        prepared, kind="kernel", row=row, shape=shape, peer=peer, dtype=dtype, threads=workers.threads, about=worker.about
-    )
+    what = {"kind": "kernel", "row": row, "shape": shape, "dtype": dtype}
+    benchmark.extra_info.update(**prepared, **what, peer=peer, threads=workers.threads, about=worker.about)
     repeats = prepared["repeats"]
     record(benchmark, lambda: worker.time_kernel(repeats), repeats * prepared["seconds"], most=20)

@@ -18,11 +18,10 @@ STEPS = 10  #: in a round
 @pytest.mark.parametrize("peer", PEERS)
 @pytest.mark.parametrize("workload", WORKLOADS)
 def test_step(benchmark: Any, workers: Workers, workload: str, peer: str) -> None:
-    """Seconds per step, the median of each round. ``python -m bench steps`` measures the peers in turn, and so better."""
+    """Seconds per step, the median of each round. ``python -m bench steps`` compares better: in turn."""
     worker = workers.of(peer)
     prepared = worker.prepare_step(WORKLOADS[workload])
     benchmark.group = f"step {workload}"
-    benchmark.extra_info.update(
-        prepared, kind="step", shape=workload, peer=peer, threads=workers.threads, about=worker.about
-    )
+    what = {"kind": "step", "shape": workload}
+    benchmark.extra_info.update(**prepared, **what, peer=peer, threads=workers.threads, about=worker.about)
     record(benchmark, lambda: median(worker.time_steps(STEPS)), STEPS * prepared["seconds"], most=30)

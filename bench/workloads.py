@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ class Workload:
 
 def _mlp(*widths: int, batch: int = 32) -> Workload:
     layers: list[tuple[Any, ...]] = []
-    for i, o in zip(widths, widths[1:], strict=False):
+    for i, o in pairwise(widths):
         layers += [("Linear", i, o), ("ReLU",)]
     name = "-".join(map(str, widths)) + ("" if batch == 32 else f" batch {batch}")
     return Workload(name, widths[:1], tuple(layers[:-1]), batch)

@@ -1,8 +1,10 @@
 """fastnn: small neural networks, trained and run on a CPU faster than any framework does."""
 
+from . import data
 from ._errors import DTypeError, ShapeError
 from ._kernels import get_num_threads, set_num_threads, use_backend
 from .checkpoint import CheckpointError, load, save
+from .gradcheck import GradientError, gradcheck, numerical_gradient
 from .init import manual_seed
 from .layers import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, Parameter, ReLU, Sequential, register
 from .losses import CrossEntropyLoss
@@ -20,6 +22,7 @@ __all__ = [
     "DTypeError",
     "Dropout",
     "Flatten",
+    "GradientError",
     "History",
     "Layer",
     "Linear",
@@ -28,11 +31,14 @@ __all__ = [
     "ReLU",
     "Sequential",
     "ShapeError",
+    "data",
     "evaluate",
     "fit",
     "get_num_threads",
+    "gradcheck",
     "load",
     "manual_seed",
+    "numerical_gradient",
     "register",
     "save",
     "set_num_threads",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cached_property
 
 import numpy as np
 
@@ -17,13 +19,17 @@ from ._kernels.kernel import REAL
 class _Source:
     """The state behind `manual_seed`: the generator, and how many dropout layers were made since."""
 
-    def __init__(self, seed: int | None) -> None:
-        self.generator = np.random.default_rng(seed)
-        self.seed = int(self.generator.integers(2**63)) if seed is None else seed
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
         self.streams = 0
 
+    @cached_property
+    def generator(self) -> np.random.Generator:
+        """Made at the first draw: numpy.random takes time to import."""
+        return np.random.default_rng(self.seed)
 
-_source = _Source(None)
+
+_source = _Source(int.from_bytes(os.urandom(8), "little"))
 
 
 def manual_seed(seed: int) -> None:

@@ -9,12 +9,13 @@ import sys
 import textwrap
 import threading
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import needs_native
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,17 +25,7 @@ from fastnn.layers.layer import Backward
 from fastnn.losses import LossBackward
 
 every_backend = pytest.mark.parametrize("backend", list(backends()))
-native_only = pytest.mark.skipif("native" not in backends(), reason="built without compiled kernels")
 CLASSES = 3
-
-
-@pytest.fixture(autouse=True)
-def same_start() -> Iterator[None]:
-    """Every test begins with the same seed and leaves the number of threads as it was."""
-    threads = fn.get_num_threads()
-    fn.manual_seed(0)
-    yield
-    fn.set_num_threads(threads)
 
 
 def blobs(samples: int = 100, features: int = 6, seed: int = 0) -> tuple[Array, Array]:
@@ -252,13 +243,13 @@ def test_without_a_seed_manual_seed_decides() -> None:
     assert bits[0] == bits[1] != bits[2]
 
 
-@native_only
+@needs_native
 @pytest.mark.parametrize("make", [mlp, cnn])
-def test_same_bits_for_any_number_of_threads(make: Callable[[], fn.Sequential]) -> None:
+def test_same_bits_for_any_number_of_threads(make: Callable[[], fn.Sequential], threads: None) -> None:
     x, y = blobs(500) if make is mlp else images()
     results = []
-    for threads in (1, 2, 3):
-        fn.set_num_threads(threads)
+    for count in (1, 2, 3):
+        fn.set_num_threads(count)
         model = make()
         with fn.use_backend("native"):
             history = fn.fit(model, x, y, seed=0, epochs=2, validation_data=(x, y))
@@ -266,7 +257,7 @@ def test_same_bits_for_any_number_of_threads(make: Callable[[], fn.Sequential]) 
     assert results[0] == results[1] == results[2]
 
 
-@native_only
+@needs_native
 @pytest.mark.parametrize("make", [mlp, cnn])
 def test_backends_agree(make: Callable[[], fn.Sequential]) -> None:
     x, y = blobs() if make is mlp else images()

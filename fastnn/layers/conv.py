@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from .. import _kernels as k
 from .. import init
 from .._errors import ShapeError
@@ -14,10 +16,10 @@ from .parameter import Parameter, target
 
 def pair(value: int | tuple[int, int] | list[int], least: int, layer: str, name: str) -> tuple[int, int]:
     """One number for both axes, or one for each, as a tuple; an error names the layer and the argument."""
-    both = (value, value) if isinstance(value, int) else tuple(value)
-    if len(both) != 2 or any(not isinstance(v, int) or isinstance(v, bool) or v < least for v in both):
+    both = tuple(value) if isinstance(value, tuple | list) else (value, value)
+    if len(both) != 2 or any(isinstance(v, bool) or not isinstance(v, int | np.integer) or v < least for v in both):
         raise ShapeError(f"{layer}: expected {name} as one or two whole numbers of at least {least}, got {value!r}")
-    return both
+    return int(both[0]), int(both[1])
 
 
 @register

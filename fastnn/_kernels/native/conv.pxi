@@ -195,7 +195,7 @@ cdef void conv2d_backward_data(real* dx, const call_t* c) noexcept nogil:
 cdef enum:
     PARTS = 8
     BAND_ROWS = 12
-    CACHE = 64 * 1024  # bytes of x and dy over which all bands pass before the next rows are taken
+    CACHE = 256 * 1024  # bytes of x and dy over which all bands pass before the next rows are taken
 
 
 cdef struct plan_t:
@@ -245,7 +245,7 @@ cdef void conv2d_backward_weights_task(real* dweight, const call_t* c, Py_ssize_
         dbias = sums + PARTS * s.weights + part * g.O if dbias != NULL else NULL
         add = add_bias = False
     if dbias != NULL and task == 0:
-        sum_rows(dbias, dy + row * g.Q * g.O, (end - row) * g.Q, g.O, add_bias)
+        sum_rows(dbias, dy + row * g.Q * g.O, (end - row) * g.Q, g.O, g.O, add_bias)
     while dweight != NULL:  # once even for an empty batch, whose sums are zero
         count = least(most(1, CACHE // row_bytes), end - row)
         for band in range(cut(s.bands, s.tasks, task), cut(s.bands, s.tasks, task + 1)):

@@ -49,6 +49,8 @@ cdef extern from "tiles.h" nogil:
     void run_dot_f64 "dot_f64"(const dot_f64*)
     void add_row_f32(float*, const float*, Py_ssize_t)
     void add_row_f64(double*, const double*, Py_ssize_t)
+    void sum_rows_f32(float*, const float*, Py_ssize_t, Py_ssize_t, Py_ssize_t, int)
+    void sum_rows_f64(double*, const double*, Py_ssize_t, Py_ssize_t, Py_ssize_t, int)
     int OUTER_VECTORS
     int VBYTES
 
@@ -98,13 +100,13 @@ cdef inline Py_ssize_t column_block(real* of_type) noexcept nogil:
     return OUTER_VECTORS * VBYTES // <Py_ssize_t>sizeof(real)
 
 
-cdef void sum_rows(real* total, const real* x, Py_ssize_t rows, Py_ssize_t cols, bint add) noexcept nogil:
-    """total (cols) (+)= x (rows, cols) summed over rows, in their order."""
-    cdef Py_ssize_t i
-    if not add:
-        memset(total, 0, cols * sizeof(real))
-    for i in range(rows):
-        add_row(total, x + i * cols, cols)
+cdef inline void sum_rows(real* total, const real* x, Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t ld,
+                          bint add) noexcept nogil:
+    """total (cols) (+)= x (rows, cols) summed over rows, which lie ld apart."""
+    if real is float:
+        sum_rows_f32(total, x, rows, cols, ld, add)
+    else:
+        sum_rows_f64(total, x, rows, cols, ld, add)
 
 
 # Blocks of a task: small enough to share out, large enough that a block's weights are read once for many rows.
@@ -153,15 +155,12 @@ cdef void linear_backward_weights_task(real* dweight, const call_t* c, Py_ssize_
     cdef const real* x = <const real*>c.p[3]
     cdef Py_ssize_t width = column_block(dweight), blocks = ceil_div(g.I, width), zero = 0
     cdef Py_ssize_t o = task // most(blocks, 1) * ROW_BLOCK, i = task % most(blocks, 1) * width
-    cdef Py_ssize_t rows = least(ROW_BLOCK, g.O - o), n, j
+    cdef Py_ssize_t rows = least(ROW_BLOCK, g.O - o)
     if dweight != NULL and blocks:
         outer[real](dweight + o * g.I + i, g.I, dy + o, 1, g.O, x + i, g.I, rows, least(width, g.I - i), g.N, 1, &zero,
                     &zero, NULL, c.add & 1)
     if dbias != NULL and i == 0:
-        if not c.add & 2:
-            memset(dbias + o, 0, rows * sizeof(real))
-        for n in range(g.N):
-            add_row(dbias + o, dy + n * g.O + o, rows)
+        sum_rows(dbias + o, dy + o, g.N, rows, g.O, (c.add & 2) != 0)
 
 
 cdef void linear_backward_weights(real* dweight, const call_t* c) noexcept nogil:

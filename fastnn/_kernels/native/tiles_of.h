@@ -192,6 +192,25 @@ NOINLINE void NAME(add_row)(T *restrict y, const T *restrict x, ptrdiff_t n) {
     for (ptrdiff_t i = 0; i < n; i++) y[i] += x[i];
 }
 
+/* total (cols) = x (rows, cols) summed over rows: four partial sums of every fourth row, added in their order. */
+NOINLINE void NAME(sum_rows)(T *total, const T *x, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t ld, int add) {
+    for (ptrdiff_t j = 0; j < cols; j += VL) {
+        const ptrdiff_t n = cols - j < VL ? cols - j : VL;
+        const M m = NAME(first)(n);
+        V sums[4] = {{0}, {0}, {0}, {0}};
+        ptrdiff_t i = 0;
+        for (; i + 4 <= rows; i += 4)
+            UNROLL for (int r = 0; r < 4; r++) {
+                const T *row = x + (i + r) * ld + j;
+                sums[r] += n == VL ? NAME(load)(row) : NAME(load_first)(row, m);
+            }
+        for (; i < rows; i++) sums[0] += NAME(load_first)(x + i * ld + j, m);
+        V all = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+        if (add) all += NAME(load_first)(total + j, m);
+        NAME(store_first)(total + j, all, m);
+    }
+}
+
 typedef IT NAME(ints) __attribute__((vector_size(VBYTES)));
 
 /* One output pixel of max pooling, all channels: y and the index of the tap that it came from. The first maximum wins a
