@@ -27,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--repeats", type=int, default=10, help="rounds of a block of steps each (default 10)")
     command.add_argument("--steps", type=int, default=30, help="steps in a block (default 30)")
     command.add_argument("--only", choices=WORKLOADS, action="append", help="a workload, instead of all")
+    command.add_argument("--untuned", action="store_true", help="leave PyTorch the allocator's usual settings")
     command.add_argument("--json", type=Path, help="file for every round's figures")
     command.add_argument("--chart", type=Path, help="file for a picture")
     command.set_defaults(run=_steps)
@@ -40,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _steps(options: argparse.Namespace) -> None:
     workloads = [WORKLOADS[name] for name in options.only or WORKLOADS]
-    comparisons, about = steps.compare(workloads, options.threads, options.repeats, options.steps)
+    comparisons, about = steps.compare(workloads, options.threads, options.repeats, options.steps, not options.untuned)
     print(steps.table(comparisons))
     data = steps.as_json(comparisons, about)
     if options.json:

@@ -14,6 +14,7 @@ from .worker import Worker, missing
 from .workloads import Workload
 
 OURS = "native"
+PEERS = ("torch",)
 TITLES = {"native": "fastnn", "reference": "fastnn reference", "torch": "PyTorch"}
 PAUSE = 0.05  #: seconds before a block in which the threads of the other peer's pool go to sleep
 TRACE = 4  #: steps after which both peers must have had the same losses
@@ -47,12 +48,15 @@ class Comparison:
 
 
 def compare(
-    workloads: Iterable[Workload], threads: int, rounds: int, steps: int, peers: Sequence[str] = ("torch",)
+    workloads: Iterable[Workload], threads: int, rounds: int, steps: int, tuned: bool = True
 ) -> tuple[list[Comparison], dict[str, str]]:
-    """Measure fastnn and the peers that are installed, a block of steps each in turn. Returns their versions, too."""
-    names = [OURS, *(peer for peer in peers if not missing(peer))]
+    """Measure fastnn and the peers that are installed, a block of steps each in turn. Returns their versions, too.
+
+    tuned: peers run in the environment that suits them best (`worker.TUNING`).
+    """
+    names = [OURS, *(peer for peer in PEERS if not missing(peer))]
     with ExitStack() as stack:
-        workers = {name: stack.enter_context(Worker(name, threads)) for name in names}
+        workers = {name: stack.enter_context(Worker(name, threads, tuned)) for name in names}
         about = {key: value for worker in workers.values() for key, value in worker.about.items()}
         return [_compare(workload, workers, threads, rounds, steps) for workload in workloads], about
 

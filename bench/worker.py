@@ -19,14 +19,17 @@ from typing import Any
 from .session import Session
 from .workloads import Workload
 
-#: By peer: the module that connects to it, and the package that has to be installed.
+#: By peer: the module that connects to it, and what has to be installed.
 PEERS = {
-    "native": ("bench.peer_fastnn", "fastnn"),
+    "native": ("bench.peer_fastnn", "fastnn._kernels.native._runtime"),
     "reference": ("bench.peer_fastnn", "fastnn"),
     "torch": ("bench.peer_torch", "torch"),
 }
 #: What the libraries read when they start.
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "FASTNN_NUM_THREADS")
+#: What makes a peer faster than it is when it is merely started. PyTorch's tuning guide advises an allocator that keeps
+#: memory; glibc's does with these, else PyTorch loses a tenth to a fifth of a CNN's step to page faults.
+TUNING = {"torch": {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**32)}}
 
 
 class WorkerError(RuntimeError):
@@ -42,10 +45,12 @@ def missing(peer: str) -> str:
 class Worker:
     """The parent's end: one peer in a process of its own, with at most so many threads."""
 
-    def __init__(self, peer: str, threads: int = 1) -> None:
+    def __init__(self, peer: str, threads: int = 1, tuned: bool = True) -> None:
+        """tuned: with the peer's environment in `TUNING`."""
         root = str(Path(__file__).parents[1])
         path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
         environment = {**os.environ, **dict.fromkeys(_THREADS, str(threads)), "PYTHONPATH": path}
+        environment.update(TUNING.get(peer, {}) if tuned else {})
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.worker", peer, str(threads)],
             stdin=subprocess.PIPE,

@@ -117,11 +117,11 @@ def _summary(summary: dict[str, Any]) -> str:
     parts = summary["training"], summary["validation"]
     losses = [f"{part['loss']:.4f}" if part else "-" for part in parts]
     accuracies = [f"{part['accuracy']:.2%}" if part else "-" for part in parts]
-    rate = f"{summary['samples']} images, {summary['epochs']} epochs in {summary['seconds']:.1f} s"
-    with_what = f"{summary['threads']} threads, {summary['isa']}, seed {summary['seed']}"
+    what = f"{summary['samples']} images, epochs {summary['epochs']}, {summary['seconds']:.1f} s"
+    how = f"threads {summary['threads']}, {summary['isa']}, seed {summary['seed']}"
     lines = [
         table([["", "training", "validation"], ["loss", *losses], ["accuracy", *accuracies]]),
-        f"{summary['data']}: {rate} ({with_what})" + (", interrupted" if summary["interrupted"] else ""),
+        f"{summary['data']}: {what} ({how})" + (", interrupted" if summary["interrupted"] else ""),
         "written: " + ", ".join(summary["files"]),
     ]
     return "\n".join(lines)

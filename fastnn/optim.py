@@ -80,7 +80,7 @@ class Optimizer:
             for start, stop, steps in self._runs(segment):
                 self._update(group, segment, i, slice(start, stop), steps)
             for p in segment.parameters:
-                if p.used and p.requires_grad:
+                if p.used and p.requires_grad and self._has_state(group):
                     self._steps[id(p)] = self._steps.get(id(p), 0) + 1
                 p.used = False
 
@@ -102,6 +102,10 @@ class Optimizer:
         if name not in state:
             state[name] = k.aligned_zeros(len(segment.data), segment.data.dtype.name)
         return state[name]
+
+    def _has_state(self, group: Mapping[str, Any]) -> bool:
+        """Whether a step with these options writes state, so that it counts as one of the steps that `_update` gets."""
+        return True
 
     def _check(self, options: Mapping[str, Any]) -> None:
         raise TypeError(f"{type(self).__name__} does not define which options are valid")
@@ -144,6 +148,9 @@ class SGD(Optimizer):
                 raise ValueError(f"SGD: expected {name} of at least 0, got {options[name]!r}")
         if options["nesterov"] and (options["momentum"] <= 0 or options["dampening"] != 0):
             raise ValueError("SGD: nesterov needs a momentum above 0 and no dampening")
+
+    def _has_state(self, group: Mapping[str, Any]) -> bool:
+        return bool(group["momentum"])
 
     def _update(self, group: Mapping[str, Any], segment: Segment, i: int, where: slice, steps: int) -> None:
         names = ("lr", "momentum", "dampening", "weight_decay", "nesterov")

@@ -12,13 +12,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 import fastnn as fn
 from fastnn import _kernels as k
 from fastnn import cli, courses, plots
 from fastnn.courses import Check
-from fastnn.data import digits
+from fastnn.data import Dataset, digits
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("sklearn")
@@ -115,7 +116,7 @@ def test_train_for_a_reader(run: Run) -> None:
     assert done.status == 0 and sorted(os.listdir("fastnn-out")) == FILES
     lines = done.out.splitlines()
     assert [line.split("|")[0].strip() for line in lines[2:4]] == ["loss", "accuracy"]
-    assert lines[4].startswith("digits: 1437 images, 1 epochs in ") and "(1 threads, " in lines[4]
+    assert lines[4].startswith("digits: 1437 images, epochs 1, ") and "(threads 1, " in lines[4]
     assert lines[4].endswith("seed 3)")
     assert all(f"fastnn-out/{name}" in lines[5] for name in FILES)
 
@@ -129,6 +130,21 @@ def test_train_options_count(run: Run) -> None:
         "lr": 0.1,
         "epochs": 1,
     }
+
+
+def test_train_on_mnist(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def mnist(download: bool) -> Dataset:
+        asked.append(download)
+        rng = np.random.default_rng(0)
+        images, labels = rng.random((64, 1, 28, 28), np.float32), rng.integers(0, 10, 64)
+        return Dataset(images, labels, images[:20], labels[:20], tuple("0123456789"))
+
+    monkeypatch.setattr(fn.data, "mnist", mnist)
+    summary = run(*ONE_EPOCH, "--data", "mnist", "--json", "--no-download").json
+    assert asked == [False] and (summary["data"], summary["samples"]) == ("mnist", 64)
+    assert sorted(os.listdir("fastnn-out")) == FILES
 
 
 def test_train_same_seed_same_result(run: Run) -> None:

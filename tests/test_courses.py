@@ -83,7 +83,7 @@ def test_report_as_a_table() -> None:
         "---------+-----------+----------+--------+------",
         "accuracy | about .93 | 0.923457 | >= 0.9 | yes",
         "b        | 1         | nan      | > 2    | NO",
-        "a-name: 1.5 s (2 threads, base, seed 3)",
+        "a-name: 1.5 s (threads 2, base, seed 3)",
     ]
 
 

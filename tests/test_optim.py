@@ -314,3 +314,18 @@ def test_refused(case: str) -> None:
     call, error, message = BAD[case]
     with pytest.raises(error, match=f"^{message}"):
         call()
+
+
+def test_momentum_switched_on_later_starts_its_buffer_then() -> None:
+    torch = pytest.importorskip("torch")
+    start, gradient = np.array([1.0, -2.0]), np.array([0.5, 0.25])
+    p = fn.Parameter(start.copy())
+    q = torch.nn.Parameter(torch.tensor(start))
+    ours, theirs = fn.SGD([p], lr=0.1, dampening=0.5), torch.optim.SGD([q], lr=0.1, dampening=0.5)
+    for momentum in (0.0, 0.9, 0.9, 0.0, 0.9):
+        ours.param_groups[0]["momentum"] = theirs.param_groups[0]["momentum"] = momentum
+        p.grad[...], p.used = gradient, True
+        q.grad = torch.tensor(gradient)
+        ours.step()
+        theirs.step()
+        np.testing.assert_allclose(p.data, q.detach().numpy(), rtol=1e-12)

@@ -77,7 +77,7 @@ class Report:
 
     def summary(self) -> str:
         """The table, and one line on the run."""
-        how = f"{self.threads} threads, {self.isa}, seed {self.seed}"
+        how = f"threads {self.threads}, {self.isa}, seed {self.seed}"
         return f"{self.table()}\n{self.name}: {self.seconds:.1f} s ({how})"
 
     def write(self, path: StrPath) -> None:
