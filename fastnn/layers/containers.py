@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, overload
 
 from .._kernels import Array
+from .activation import ReLU
 from .layer import Backward, Layer, register
+from .pooling import MaxPool2d
 
 
 @register
@@ -56,7 +58,7 @@ class Sequential(Layer):
     def forward(self, x: Array, train: bool = False) -> tuple[Any, Backward]:
         """x through all layers; the backward function stops below the lowest layer that has something to train."""
         steps: list[tuple[Layer, Backward]] = []
-        for layer in self._layers.values():
+        for layer in _in_best_order(list(self._layers.values())):
             x, step = layer.forward(x, train)
             steps.append((layer, step))
 
@@ -71,6 +73,17 @@ class Sequential(Layer):
 
 def _numbered(layers: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
     return ((str(i), layer) for i, layer in enumerate(layers))
+
+
+def _in_best_order(layers: list[Layer]) -> list[Layer]:
+    """Max pooling before the ReLU in front of it: outputs and gradients are the same to the bit, on fewer numbers.
+
+    The maximum of a window commutes with a function that never falls; where it is not above 0 no gradient passes.
+    """
+    for i in range(len(layers) - 1):
+        if isinstance(layers[i], ReLU) and isinstance(layers[i + 1], MaxPool2d):
+            layers[i], layers[i + 1] = layers[i + 1], layers[i]
+    return layers
 
 
 def _lowest_trained(layers: list[Layer]) -> int:

@@ -1,10 +1,10 @@
 # Max pooling of images (N, H, W, C); the index of a maximum is its place in the window, u * KW + v.
 
 cdef extern from "tiles.h" nogil:
-    void max_pool_pixel_f32(float*, uint16_t*, const float*, const Py_ssize_t*, Py_ssize_t, Py_ssize_t)
-    void max_pool_pixel_f64(double*, uint16_t*, const double*, const Py_ssize_t*, Py_ssize_t, Py_ssize_t)
-    void unpool_row_f32(float*, const float*, const uint16_t*, uint16_t, Py_ssize_t, int)
-    void unpool_row_f64(double*, const double*, const uint16_t*, uint16_t, Py_ssize_t, int)
+    void max_pool_pixels_f32(float*, uint16_t*, const float*, const Py_ssize_t*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t)
+    void max_pool_pixels_f64(double*, uint16_t*, const double*, const Py_ssize_t*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t)
+    void unpool_pixels_f32(float*, const float*, const uint16_t*, const Py_ssize_t*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, int)
+    void unpool_pixels_f64(double*, const double*, const uint16_t*, const Py_ssize_t*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, int)
 
 
 cdef struct pool_sizes:
@@ -28,19 +28,32 @@ cdef inline Py_ssize_t window(const pool_sizes* g, Py_ssize_t p, Py_ssize_t q, P
     return count
 
 
+cdef inline Py_ssize_t alike(const pool_sizes* g, Py_ssize_t q) noexcept nogil:
+    """How many windows from q on, in one row, have the taps of q, a stride further on: 1 at an edge."""
+    cdef Py_ssize_t last = (g.W + g.PW - (g.KW - 1) * g.DW - 1) // g.SW  # the last window that ends inside
+    return most(1, least(last, g.Q - 1) - q + 1) if q * g.SW >= g.PW else 1
+
+
 cdef void max_pool2d_task(real* y, const call_t* c, Py_ssize_t row, int thread) noexcept nogil:
     cdef const pool_sizes* g = <const pool_sizes*>c.n
     cdef uint16_t* index = <uint16_t*>c.p[1]
     cdef const real* x = <const real*>c.p[2] + row // g.P * g.H * g.W * g.C
     cdef Py_ssize_t* taps = <Py_ssize_t*>(c.own + thread * c.own_size)
-    cdef Py_ssize_t p = row % g.P, q, count, at
-    for q in range(g.Q):
-        count = window(g, p, q, taps)
-        at = (row * g.Q + q) * g.C
+    cdef Py_ssize_t q = 0, count, pixels
+    y += row * g.Q * g.C
+    if index != NULL:
+        index += row * g.Q * g.C
+    while q < g.Q:
+        count = window(g, row % g.P, q, taps)
+        pixels = alike(g, q)
         if real is float:
-            max_pool_pixel_f32(y + at, index + at if index != NULL else NULL, x, taps, count, g.C)
+            max_pool_pixels_f32(y, index, x, taps, count, g.C, pixels, g.SW * g.C)
         else:
-            max_pool_pixel_f64(y + at, index + at if index != NULL else NULL, x, taps, count, g.C)
+            max_pool_pixels_f64(y, index, x, taps, count, g.C, pixels, g.SW * g.C)
+        q += pixels
+        y += pixels * g.C
+        if index != NULL:
+            index += pixels * g.C
 
 
 cdef void max_pool2d(real* y, const call_t* c) noexcept nogil:
@@ -53,7 +66,7 @@ cdef void max_pool2d_backward_task(real* dx, const call_t* c, Py_ssize_t n, int 
     cdef const real* dy = <const real*>c.p[1] + n * g.P * g.Q * g.C
     cdef const uint16_t* index = <const uint16_t*>c.p[2] + n * g.P * g.Q * g.C
     cdef Py_ssize_t* taps = <Py_ssize_t*>(c.own + thread * c.own_size)
-    cdef Py_ssize_t p, q, t, count
+    cdef Py_ssize_t p, q, count, pixels
     # Where windows tile the image, each pixel is written once; else the image starts at zero and windows add to it.
     cdef bint tiles = (g.SH == g.KH and g.SW == g.KW and g.P * g.SH == g.H and g.Q * g.SW == g.W and g.DH == 1 and g.DW == 1
                        and g.PH == 0 and g.PW == 0)
@@ -62,15 +75,17 @@ cdef void max_pool2d_backward_task(real* dx, const call_t* c, Py_ssize_t n, int 
     if not tiles and not c.add & 1:
         memset(dx, 0, g.H * g.W * g.C * sizeof(real))
     for p in range(g.P):
-        for q in range(g.Q):
+        q = 0
+        while q < g.Q:
             count = window(g, p, q, taps)
-            for t in range(count):
-                if real is float:
-                    unpool_row_f32(dx + taps[2 * t], dy, index, <uint16_t>taps[2 * t + 1], g.C, add)
-                else:
-                    unpool_row_f64(dx + taps[2 * t], dy, index, <uint16_t>taps[2 * t + 1], g.C, add)
-            dy += g.C
-            index += g.C
+            pixels = alike(g, q)
+            if real is float:
+                unpool_pixels_f32(dx, dy, index, taps, count, g.C, pixels, g.SW * g.C, add)
+            else:
+                unpool_pixels_f64(dx, dy, index, taps, count, g.C, pixels, g.SW * g.C, add)
+            q += pixels
+            dy += pixels * g.C
+            index += pixels * g.C
 
 
 cdef void max_pool2d_backward(real* dx, const call_t* c) noexcept nogil:

@@ -107,14 +107,37 @@ NOINLINE void NAME(outer)(const NAME(outer_t) * o) {
     }
 }
 
-INLINE T NAME(sum)(V v) {
-    T t[VBYTES / sizeof(T)];
-    memcpy(t, &v, sizeof v);
-    UNROLL for (int half = VBYTES / sizeof(T) / 2; half; half /= 2) {
-        UNROLL for (int i = 0; i < half; i++) t[i] += t[i + half];
+/* sums[j] = the sum of the lanes of acc[j], for n <= 4 vectors at once: folded to four lanes each, then transposed. */
+typedef T NAME(four) __attribute__((vector_size(4 * sizeof(T))));
+typedef IT NAME(four_ints) __attribute__((vector_size(4 * sizeof(T))));
+#ifdef __clang__
+#define MIX(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#else
+#define MIX(a, b, i, j, k, l) __builtin_shuffle(a, b, (NAME(four_ints)){i, j, k, l})
+#endif
+
+INLINE NAME(four) NAME(fold)(V v) {
+    NAME(four) sum = {0}, part;
+    if (VL < 4) {
+        for (ptrdiff_t i = 0; i < VL; i++) sum[i] = v[i];
+        return sum;
     }
-    return t[0];
+    memcpy(&sum, &v, sizeof sum);
+    UNROLL for (size_t at = sizeof sum; at < sizeof v; at += sizeof sum) {
+        memcpy(&part, (const char *)&v + at, sizeof part);
+        sum += part;
+    }
+    return sum;
 }
+
+INLINE NAME(four) NAME(sums)(const V *acc, const int n) {
+    NAME(four) f[4] = {{0}, {0}, {0}, {0}};
+    UNROLL for (int j = 0; j < n; j++) f[j] = NAME(fold)(acc[j]);
+    NAME(four) low = MIX(f[0], f[1], 0, 4, 1, 5) + MIX(f[0], f[1], 2, 6, 3, 7);
+    NAME(four) high = MIX(f[2], f[3], 0, 4, 1, 5) + MIX(f[2], f[3], 2, 6, 3, 7);
+    return MIX(low, high, 0, 1, 4, 5) + MIX(low, high, 2, 3, 6, 7);
+}
+#undef MIX
 
 typedef struct {
     ptrdiff_t rows, cols, depth;
@@ -149,8 +172,11 @@ INLINE void NAME(dot_tile)(const int R, const int S, const NAME(dot_t) *o, ptrdi
             UNROLL for (int i = 0; i < R; i++) acc[i][j] += x[i] * w;
         }
     }
-    UNROLL for (int i = 0; i < R; i++) UNROLL for (int j = 0; j < S; j++)
-        o->c[(i0 + i) * o->ldc + j0 + j] = NAME(sum)(acc[i][j]) + (o->bias ? o->bias[j0 + j] : 0);
+    UNROLL for (int i = 0; i < R; i++) {
+        NAME(four) sums = NAME(sums)(acc[i], S);
+        T *c = o->c + (i0 + i) * o->ldc + j0;
+        UNROLL for (int j = 0; j < S; j++) c[j] = sums[j] + (o->bias ? o->bias[j0 + j] : 0);
+    }
 }
 
 #define DOT(R, S) \
@@ -212,42 +238,56 @@ NOINLINE void NAME(sum_rows)(T *total, const T *x, ptrdiff_t rows, ptrdiff_t col
 }
 
 typedef IT NAME(ints) __attribute__((vector_size(VBYTES)));
+typedef uint16_t NAME(halves) __attribute__((vector_size(VBYTES / sizeof(T) * 2)));
 
-/* One output pixel of max pooling, all channels: y and the index of the tap that it came from. The first maximum wins a
- * tie, NaN beats all (PyTorch's rule). `taps` lists, for each tap inside the image, its offset in x and its number. */
-NOINLINE void NAME(max_pool_pixel)(T *y, uint16_t *index, const T *x, const ptrdiff_t *taps, ptrdiff_t count,
-                                   ptrdiff_t channels) {
-    for (ptrdiff_t c = 0; c < channels; c += VL) {
-        const ptrdiff_t n = channels - c < VL ? channels - c : VL;
-        const M m = NAME(first)(n);
-        V best = n == VL ? NAME(load)(x + taps[0] + c) : NAME(load_first)(x + taps[0] + c, m);
-        NAME(ints) from = (NAME(ints)){0} + (IT)taps[1];
-        for (ptrdiff_t t = 1; t < count; t++) {
-            V v = n == VL ? NAME(load)(x + taps[2 * t] + c) : NAME(load_first)(x + taps[2 * t] + c, m);
-            NAME(ints) takes = (v > best) | (v != v);
-            best = (V)(((NAME(ints))v & takes) | ((NAME(ints))best & ~takes));
-            from = (((NAME(ints)){0} + (IT)taps[2 * t + 1]) & takes) | (from & ~takes);
+/* A row of output pixels of max pooling, all channels: y and the index of the tap that each came from. The first maximum
+ * wins a tie, NaN beats all (PyTorch's rule). `taps` lists, for each tap inside the image, its offset in x and its number;
+ * the windows lie `step` apart in x. */
+NOINLINE void NAME(max_pool_pixels)(T *y, uint16_t *index, const T *x, const ptrdiff_t *taps, ptrdiff_t count,
+                                    ptrdiff_t channels, ptrdiff_t pixels, ptrdiff_t step) {
+    for (; pixels > 0; pixels--, x += step, y += channels, index += index ? channels : 0)
+        for (ptrdiff_t c = 0; c < channels; c += VL) {
+            const ptrdiff_t n = channels - c < VL ? channels - c : VL;
+            const M m = NAME(first)(n);
+            V best = n == VL ? NAME(load)(x + taps[0] + c) : NAME(load_first)(x + taps[0] + c, m);
+            NAME(ints) from = (NAME(ints)){0} + (IT)taps[1];
+            for (ptrdiff_t t = 1; t < count; t++) {
+                V v = n == VL ? NAME(load)(x + taps[2 * t] + c) : NAME(load_first)(x + taps[2 * t] + c, m);
+                NAME(ints) takes = (v > best) | (v != v);
+                best = (V)(((NAME(ints))v & takes) | ((NAME(ints))best & ~takes));
+                from = (((NAME(ints)){0} + (IT)taps[2 * t + 1]) & takes) | (from & ~takes);
+            }
+            if (n == VL) NAME(store)(y + c, best);
+            else NAME(store_first)(y + c, best, m);
+            if (index) {
+                NAME(halves) narrow = __builtin_convertvector(from, NAME(halves));
+                if (n == VL) memcpy(index + c, &narrow, sizeof narrow);
+                else memcpy(index + c, &narrow, n * sizeof *index);
+            }
         }
-        if (n == VL) NAME(store)(y + c, best);
-        else NAME(store_first)(y + c, best, m);
-        if (index) {
-            IT lane[VBYTES / sizeof(T)];
-            memcpy(lane, &from, sizeof lane);
-            if (n == VL)
-                for (ptrdiff_t i = 0; i < VL; i++) index[c + i] = (uint16_t)lane[i];
-            else
-                for (ptrdiff_t i = 0; i < n; i++) index[c + i] = (uint16_t)lane[i];
-        }
-    }
 }
 
-/* dx of one tap: dy where this tap was the maximum. */
-NOINLINE void NAME(unpool_row)(T *restrict dx, const T *restrict dy, const uint16_t *restrict index, uint16_t tap,
-                               ptrdiff_t n, int add) {
-    if (add)
-        for (ptrdiff_t i = 0; i < n; i++) dx[i] += index[i] == tap ? dy[i] : 0;
-    else
-        for (ptrdiff_t i = 0; i < n; i++) dx[i] = index[i] == tap ? dy[i] : 0;
+/* The gradient of such a row: each dy goes to the tap that its maximum came from, the other taps get 0 (or, with `add`,
+ * keep what they have). */
+NOINLINE void NAME(unpool_pixels)(T *dx, const T *dy, const uint16_t *index, const ptrdiff_t *taps, ptrdiff_t count,
+                                  ptrdiff_t channels, ptrdiff_t pixels, ptrdiff_t step, int add) {
+    for (; pixels > 0; pixels--, dx += step, dy += channels, index += channels)
+        for (ptrdiff_t c = 0; c < channels; c += VL) {
+            const ptrdiff_t n = channels - c < VL ? channels - c : VL;
+            const M m = NAME(first)(n);
+            NAME(halves) narrow = {0};
+            if (n == VL) memcpy(&narrow, index + c, sizeof narrow);
+            else memcpy(&narrow, index + c, n * sizeof *index);
+            const NAME(ints) from = __builtin_convertvector(narrow, NAME(ints));
+            const V g = n == VL ? NAME(load)(dy + c) : NAME(load_first)(dy + c, m);
+            for (ptrdiff_t t = 0; t < count; t++) {
+                T *to = dx + taps[2 * t] + c;
+                V part = (V)((NAME(ints))g & (from == (IT)taps[2 * t + 1]));
+                if (add) part += n == VL ? NAME(load)(to) : NAME(load_first)(to, m);
+                if (n == VL) NAME(store)(to, part);
+                else NAME(store_first)(to, part, m);
+            }
+        }
 }
 
 typedef struct {
