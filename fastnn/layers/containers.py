@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, overload
 
 from .._kernels import Array
@@ -63,7 +63,7 @@ class Sequential(Layer):
             steps.append((layer, step))
 
         def backward(dy: Any, need_dx: bool = True) -> Any:
-            lowest = 0 if need_dx else _lowest_trained([layer for layer, _ in steps])
+            lowest = 0 if need_dx else _lowest_trained(layer for layer, _ in steps)
             for i in range(len(steps) - 1, lowest - 1, -1):
                 dy = steps[i][1](dy, need_dx=need_dx or i > lowest)
             return dy if need_dx else None
@@ -86,9 +86,10 @@ def _in_best_order(layers: list[Layer]) -> list[Layer]:
     return layers
 
 
-def _lowest_trained(layers: list[Layer]) -> int:
+def _lowest_trained(layers: Iterable[Layer]) -> int:
     """The first layer with a parameter that is not frozen; their number if there is none."""
+    i = -1
     for i, layer in enumerate(layers):
         if any(p.requires_grad for p in layer.parameters()):
             return i
-    return len(layers)
+    return i + 1

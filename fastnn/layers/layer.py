@@ -17,6 +17,9 @@ from .parameter import Parameter
 Backward = Callable[..., Any]
 
 
+_REAL: tuple[np.dtype[Any], ...] = tuple(np.dtype(name) for name in REAL)
+
+
 class Layer:
     """Base class of layers and models.
 
@@ -164,15 +167,23 @@ class Layer:
         """
         if not isinstance(x, np.ndarray):
             raise DTypeError(f"{self.label}: expected a NumPy array, got {type(x).__name__}")
-        wanted = [p.dtype.name for p in vars(self).values() if isinstance(p, Parameter)][:1] or list(REAL)
-        if x.dtype.name not in wanted:
-            raise DTypeError(f"{self.label}: expected {' or '.join(wanted)}, got {x.dtype.name}")
+        wanted = _REAL  # compared as dtypes: their names take NumPy microseconds to make
+        for p in vars(self).values():
+            if type(p) is Parameter:
+                wanted = (p.data.dtype,)
+                break
+        if x.dtype not in wanted:
+            raise DTypeError(f"{self.label}: expected {' or '.join(d.name for d in wanted)}, got {x.dtype.name}")
         if not dims:
             return
         shape, fixed = x.shape, dims
         if dims[0] == "...":
             shape, fixed = x.shape[max(0, x.ndim - len(dims) + 1) :], dims[1:]
-        if len(shape) != len(fixed) or any(isinstance(d, int) and d != s for d, s in zip(fixed, shape, strict=True)):
+        fits = len(shape) == len(fixed)
+        for size, found in zip(fixed, shape, strict=False):
+            if size != found and type(size) is not str:
+                fits = False
+        if not fits:
             raise ShapeError(f"{self.label}: expected ({', '.join(map(str, dims))}), got {x.shape}")
 
 

@@ -30,9 +30,13 @@ class Flatten(Layer):
         size = 1
         for n in x.shape[start : end + 1]:
             size *= n
-        rows = x if x.flags.c_contiguous else k.copy(x, channels_last=False)
+        in_order = x.flags.c_contiguous
+        rows = x if in_order else k.copy(x, channels_last=False)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            return dy.reshape(x.shape) if need_dx else None
+            if not need_dx:
+                return None
+            dx: Array = dy.reshape(x.shape)
+            return dx if in_order else k.copy(dx, channels_last=True)  # as the layers below want it
 
         return rows.reshape(*x.shape[:start], size, *x.shape[end + 1 :]), backward

@@ -116,26 +116,21 @@ typedef IT NAME(four_ints) __attribute__((vector_size(4 * sizeof(T))));
 #define MIX(a, b, i, j, k, l) __builtin_shuffle(a, b, (NAME(four_ints)){i, j, k, l})
 #endif
 
-INLINE NAME(four) NAME(fold)(V v) {
-    NAME(four) sum = {0}, part;
-    if (VL < 4) {
-        for (ptrdiff_t i = 0; i < VL; i++) sum[i] = v[i];
-        return sum;
-    }
-    memcpy(&sum, &v, sizeof sum);
-    UNROLL for (size_t at = sizeof sum; at < sizeof v; at += sizeof sum) {
+INLINE void NAME(fold)(NAME(four) * sum, V v) {
+    NAME(four) part;
+    memcpy(sum, &v, VL < 4 ? sizeof v : sizeof *sum);
+    UNROLL for (size_t at = sizeof part; at < sizeof v; at += sizeof part) {
         memcpy(&part, (const char *)&v + at, sizeof part);
-        sum += part;
+        *sum += part;
     }
-    return sum;
 }
 
-INLINE NAME(four) NAME(sums)(const V *acc, const int n) {
+INLINE void NAME(sums)(NAME(four) * sums, const V *acc, const int n) {
     NAME(four) f[4] = {{0}, {0}, {0}, {0}};
-    UNROLL for (int j = 0; j < n; j++) f[j] = NAME(fold)(acc[j]);
+    UNROLL for (int j = 0; j < n; j++) NAME(fold)(&f[j], acc[j]);
     NAME(four) low = MIX(f[0], f[1], 0, 4, 1, 5) + MIX(f[0], f[1], 2, 6, 3, 7);
     NAME(four) high = MIX(f[2], f[3], 0, 4, 1, 5) + MIX(f[2], f[3], 2, 6, 3, 7);
-    return MIX(low, high, 0, 1, 4, 5) + MIX(low, high, 2, 3, 6, 7);
+    *sums = MIX(low, high, 0, 1, 4, 5) + MIX(low, high, 2, 3, 6, 7);
 }
 #undef MIX
 
@@ -173,7 +168,8 @@ INLINE void NAME(dot_tile)(const int R, const int S, const NAME(dot_t) *o, ptrdi
         }
     }
     UNROLL for (int i = 0; i < R; i++) {
-        NAME(four) sums = NAME(sums)(acc[i], S);
+        NAME(four) sums;
+        NAME(sums)(&sums, acc[i], S);
         T *c = o->c + (i0 + i) * o->ldc + j0;
         UNROLL for (int j = 0; j < S; j++) c[j] = sums[j] + (o->bias ? o->bias[j0 + j] : 0);
     }
