@@ -14,6 +14,14 @@ from fastnn import _kernels as k
 needs_native = pytest.mark.skipif("native" not in k.backends(), reason="installed without compiled kernels")
 
 
+def pytest_configure() -> None:
+    """Nobody is to believe that they tested compiled kernels that are not there."""
+    if not k.COMPILED and os.environ.get("FASTNN_PURE") != "1":
+        raise pytest.UsageError(
+            "the compiled kernels are missing: pip install -e . (or FASTNN_PURE=1 pytest without them)"
+        )
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     fn.manual_seed(0)
