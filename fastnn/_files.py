@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
+import stat
 from pathlib import Path
 
 StrPath = str | os.PathLike[str]
@@ -17,14 +16,14 @@ def write_bytes(path: StrPath, data: bytes) -> None:
     that it names is replaced; permissions stay. Raises OSError.
     """
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{secrets.token_hex(8)}.part")
+    temporary = target.with_name(f".{os.urandom(8).hex()}.part")
     try:
         with open(temporary, "xb") as stream:  # not tempfile: its files are private
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())  # else a power cut after the rename leaves an empty file with the final name
         if target.exists():
-            shutil.copymode(target, temporary)
+            os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)  # after the rename there is nothing to remove

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,9 @@ needs_native = pytest.mark.skipif("native" not in k.backends(), reason="installe
 
 
 def pytest_configure() -> None:
-    """Nobody is to believe that they tested compiled kernels that are not there."""
+    """Nobody is to believe that they tested compiled kernels that are not there; and Ctrl-C must be testable."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # so a shell starts what runs in its background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not k.COMPILED and os.environ.get("FASTNN_PURE") != "1":
         raise pytest.UsageError(
             "the compiled kernels are missing: pip install -e . (or FASTNN_PURE=1 pytest without them)"
