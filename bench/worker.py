@@ -16,12 +16,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from fastnn import _kernels as k
+
 from .session import Session
 from .workloads import Workload
 
 #: By peer: the module that connects to it, and what has to be installed.
 PEERS = {
-    "native": ("bench.peer_fastnn", "fastnn._kernels.native._runtime"),
+    "native": ("bench.peer_fastnn", "fastnn"),
     "reference": ("bench.peer_fastnn", "fastnn"),
     "torch": ("bench.peer_torch", "torch"),
 }
@@ -39,6 +41,8 @@ class WorkerError(RuntimeError):
 def missing(peer: str) -> str:
     """Why a peer cannot be measured here, "" if it can."""
     package = PEERS[peer][1]
+    if peer == "native":
+        return "" if k.COMPILED else "fastnn was installed without compiled kernels"
     return "" if find_spec(package) else f"{package} is not installed"
 
 

@@ -16,6 +16,11 @@ def write_bytes(path: StrPath, data: bytes) -> None:
     that it names is replaced; permissions stay. Raises OSError.
     """
     target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise IsADirectoryError(f"{os.fspath(path)!r} is a folder, not a file to write")
+    if target.exists() and not target.is_file():  # a device or a pipe is written to, never replaced
+        target.write_bytes(data)
+        return
     temporary = target.with_name(f".{os.urandom(8).hex()}.part")
     try:
         with open(temporary, "xb") as stream:  # not tempfile: its files are private

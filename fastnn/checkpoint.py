@@ -242,7 +242,7 @@ def _owner(model: Layer, key: Any) -> tuple[Layer, str]:
         raise TypeError(key)
     *path, attribute = key.split(".")
     for name in path:
-        model = dict(model.children())[name]
+        model = dict(model.named_children())[name]
     if not isinstance(getattr(model, attribute), Parameter):
         raise KeyError(key)
     return model, attribute

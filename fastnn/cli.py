@@ -163,7 +163,7 @@ def _info(arguments: argparse.Namespace) -> int:
         "cpu": _cpu_model(),
         "threads": fn.get_num_threads(),
         "isa": k.isa(),
-        "runnable": [] if k.native is None else list(k.native._runtime.runnable()),
+        "runnable": list(k.native._runtime.runnable()) if k.COMPILED else [],
         "backends": sorted(k.backends()),
         "packages": {name: _version(name) for name in ("numpy", "safetensors")},
         "extras": {extra: {name: _version(name, module)} for extra, (name, module) in EXTRAS.items()},

@@ -83,7 +83,7 @@ def blank(limit: int) -> Iterator[None]:
 
 def uniform(shape: tuple[int, ...], bound: float, dtype: str) -> Array:
     """Numbers drawn evenly from -bound to bound."""
-    if dtype not in REAL:
+    if dtype not in (*REAL, np.float32, np.float64):
         raise DTypeError(f"expected dtype float32 or float64, got {dtype!r}")
     limit = _limit.get()
     if limit is not None:

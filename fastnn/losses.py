@@ -20,7 +20,7 @@ class CrossEntropyLoss:
     reduction: ``"mean"`` over the batch (NaN, with zero gradients, for an empty one) or ``"sum"``.
     """
 
-    def __init__(self, reduction: str = "mean") -> None:
+    def __init__(self, *, reduction: str = "mean") -> None:
         if reduction not in ("mean", "sum"):
             raise ValueError(f"CrossEntropyLoss: expected reduction 'mean' or 'sum', got {reduction!r}")
         self.reduction = reduction

@@ -28,7 +28,7 @@ class Optimizer:
         self.param_groups: list[dict[str, Any]] = []
         self._segments: list[tuple[dict[str, Any], Segment]] = []
         self._state: dict[int, dict[str, Array]] = {}
-        self._steps: dict[int, int] = {}
+        self._steps: dict[int, list[int]] = {}  # taken by each parameter of a segment
         if params is not None:
             self.bind(params)
 
@@ -77,19 +77,20 @@ class Optimizer:
             if any(p.segment is not segment for p in segment.parameters):  # another optimizer took them over
                 segment = Segment(segment.parameters)
                 self._segments[i] = (group, segment)
-            for start, stop, steps in self._runs(segment):
+            taken = self._steps.setdefault(i, [0] * len(segment.parameters))
+            for start, stop, steps in self._runs(segment, taken):
                 self._update(group, segment, i, slice(start, stop), steps)
-            for p in segment.parameters:
+            for j, p in enumerate(segment.parameters):
                 if p.used and p.requires_grad and self._has_state(group):
-                    self._steps[id(p)] = self._steps.get(id(p), 0) + 1
+                    taken[j] += 1
                 p.used = False
 
-    def _runs(self, segment: Segment) -> Iterator[tuple[int, int, int]]:
+    def _runs(self, segment: Segment, taken: list[int]) -> Iterator[tuple[int, int, int]]:
         """(start, stop, steps taken so far) of neighbours in the segment that are updated alike: mostly one run."""
 
-        def key(i: int) -> int | None:
-            p = segment.parameters[i]
-            return self._steps.get(id(p), 0) if p.used and p.requires_grad else None
+        def key(j: int) -> int | None:
+            p = segment.parameters[j]
+            return taken[j] if p.used and p.requires_grad else None
 
         for steps, run in groupby(range(len(segment.parameters)), key):
             if steps is not None:
@@ -132,6 +133,7 @@ class SGD(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
+        self._hyper: dict[tuple[int, int], Array] = {}
         super().__init__(
             params,
             lr=lr,
@@ -154,6 +156,7 @@ class SGD(Optimizer):
 
     def _update(self, group: Mapping[str, Any], segment: Segment, i: int, where: slice, steps: int) -> None:
         names = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
-        hyper = np.array([*(group[name] for name in names), steps > 0, group["maximize"]], np.float64)
+        hyper = self._hyper.setdefault((i, where.start), np.empty(7))  # one address, which a captured step can hold
+        hyper[:] = [*(group[name] for name in names), steps > 0, group["maximize"]]
         buffer = self._buffer("momentum", i, segment)[where] if group["momentum"] else None
         k.sgd(segment.data[where], segment.grad[where], buffer, hyper)

@@ -176,6 +176,8 @@ def fit(
         seconds = time.perf_counter() - start
         after = {} if validation is None else _evaluate(model, *validation, loss, _EVALUATED_AT_ONCE, False)
         history._add(train, after, seconds)
+        if not np.isfinite(train["loss"]):
+            warnings.warn(f"fit: the loss is {train['loss']}; a smaller learning rate may help", stacklevel=3)
         show.end({**train, **{f"val_{name}": value for name, value in after.items()}}, seconds)
 
     try:
@@ -315,7 +317,7 @@ def _start_random(model: Layer, seed: int | None) -> np.random.Generator:
     """The generator of the shuffles; a seed begins the sequences of dropout anew as well."""
     if seed is None:
         return init.generator()
-    for number, layer in enumerate(layer for layer in model.layers() if hasattr(layer, "reseed")):
+    for number, layer in enumerate(layer for layer in model.modules() if hasattr(layer, "reseed")):
         layer.reseed(int(seed), number)
     return np.random.default_rng(seed)
 

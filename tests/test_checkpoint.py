@@ -49,7 +49,7 @@ def same_weights(a: fn.Layer, b: fn.Layer) -> bool:
 def structure(layer: fn.Layer) -> Any:
     """Kinds, names and arguments of all layers."""
     if isinstance(layer, fn.Sequential):
-        return [(name, child.name, structure(child)) for name, child in layer.children()]
+        return [(name, child.name, structure(child)) for name, child in layer.named_children()]
     return type(layer), layer.config()
 
 
@@ -114,7 +114,7 @@ def test_round_trip(name: str, tmp_path: Path) -> None:
 
 
 def test_every_registered_layer_is_covered() -> None:
-    covered = {type(layer).__name__ for make in MODELS.values() for layer in make().layers()}
+    covered = {type(layer).__name__ for make in MODELS.values() for layer in make().modules()}
     builtin = {name for name, cls in REGISTRY.items() if cls.__module__.startswith("fastnn.")}
     assert builtin == covered
 

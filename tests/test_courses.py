@@ -205,14 +205,14 @@ def small_mnist(monkeypatch: pytest.MonkeyPatch) -> Dataset:
         return x, y
 
     data = Dataset(*part(700), *part(100), tuple("0123456789"))
-    monkeypatch.setattr(mnist_cnn, "mnist", lambda root, *, divisor, download: data)
+    monkeypatch.setattr(fn.data, "mnist", lambda root, *, divisor, download: data)
     return data
 
 
 def test_mnist_cnn_is_the_course_network() -> None:
     shapes = [p.shape for p in mnist_cnn.network().parameters()]
     assert shapes == [(32, 1, 3, 3), (32,), (64, 32, 3, 3), (64,), (128, 1600), (128,), (10, 128), (10,)]
-    assert [layer.p for layer in mnist_cnn.network().layers() if isinstance(layer, fn.Dropout)] == [0.5]
+    assert [layer.p for layer in mnist_cnn.network().modules() if isinstance(layer, fn.Dropout)] == [0.5]
 
 
 def test_mnist_cnn_runs(small_mnist: Dataset, tmp_path: Path) -> None:

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("fastnn._kernels.native._runtime", reason="installed without compiled kernels")
+from fastnn import _kernels as k
+
+if not k.COMPILED:
+    pytest.skip("installed without compiled kernels", allow_module_level=True)
 
 from fastnn._kernels import TABLE
 from fastnn._kernels.native import ISAS, NativeBackend, _runtime, choose_isa
@@ -61,6 +64,8 @@ def inner_loops(body: list[tuple[int, str]]) -> list[list[str]]:
     taken: list[tuple[int, int]] = []
     for first, last in spans:
         loop = [instruction for at, instruction in body if first <= at <= last]
+        if any(i.startswith("ret") for i in loop):  # a jump back out of code that lies behind the end
+            continue
         if any("fma" in i for i in loop) and not any(first <= f and t <= last for f, t in taken):
             taken.append((first, last))
             loops.append(loop)
@@ -90,7 +95,7 @@ def test_baseline_has_no_wide_register() -> None:
 @pytest.mark.parametrize("isa", [isa for isa in RUNNABLE if isa != "base"])
 def test_tiles_stay_in_registers(isa: str) -> None:
     """The innermost loop of a tile touches no stack: a spilled accumulator or address costs a multiple."""
-    tiles = {name: body for name, body in functions(disassemble(isa)).items() if re.match(r"outer_\d+x\d", name)}
+    tiles = {name: body for name, body in functions(disassemble(isa)).items() if re.match(r"(outer|dot)_\d+x\d", name)}
     assert len(tiles) >= 2 * 2 * 18  # heights and widths, masked or not, for both types
     for name, body in tiles.items():
         loops = inner_loops(body)

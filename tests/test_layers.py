@@ -610,7 +610,11 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         r"ReLU: expected scores of shape \(N, classes\) to predict from, got \(2, 3, 4\)",
     ),
     "predict from text": (lambda: fn.Linear(2, 2).predict([["a", "b"]]), fn.DTypeError, "x: expected real numbers"),
-    "batch of 0": (lambda: fn.Linear(2, 2).predict(random((2, 2)), 0), ValueError, "batch_size: expected at least 1"),
+    "batch of 0": (
+        lambda: fn.Linear(2, 2).predict(random((2, 2)), 0),
+        ValueError,
+        "batch_size: expected a whole number of at least 1",
+    ),
     "predict from a number": (lambda: fn.Linear(2, 2).predict(3.0), fn.ShapeError, "x: expected a batch of samples"),
 }
 
@@ -657,7 +661,7 @@ def test_sequential_is_a_sequence() -> None:
     assert len(fn.Sequential()) == 0
     x = random((2, 2))
     assert fn.Sequential()(x) is x
-    assert [type(layer).__name__ for layer in model.layers()] == ["Sequential", "Linear", "ReLU", "Linear"]
+    assert [type(layer).__name__ for layer in model.modules()] == ["Sequential", "Linear", "ReLU", "Linear"]
 
 
 class Residual(fn.Layer):
@@ -703,7 +707,7 @@ def test_sizes_may_be_numpys() -> None:
 
 
 def test_every_registered_layer_is_tested() -> None:
-    covered = {type(layer).__name__ for make, _, _ in CASES.values() for layer in make().layers()}
+    covered = {type(layer).__name__ for make, _, _ in CASES.values() for layer in make().modules()}
     assert {name for name, cls in REGISTRY.items() if cls.__module__.startswith("fastnn.")} <= covered
 
 

@@ -138,9 +138,13 @@ def test_a_sum_is_reported_as_a_mean() -> None:
     x, y = blobs()
     frozen = fn.SGD(lr=0)
     mean = fn.fit(mlp(0), x, y, optimizer=frozen, epochs=1, shuffle=False)
-    summed = fn.fit(mlp(0), x, y, optimizer=fn.SGD(lr=0), loss=fn.CrossEntropyLoss("sum"), epochs=1, shuffle=False)
+    summed = fn.fit(
+        mlp(0), x, y, optimizer=fn.SGD(lr=0), loss=fn.CrossEntropyLoss(reduction="sum"), epochs=1, shuffle=False
+    )
     assert summed.loss == pytest.approx(mean.loss, rel=1e-6)
-    assert fn.evaluate(mlp(0), x, y, loss=fn.CrossEntropyLoss("sum"))["loss"] == pytest.approx(mean.loss[0], rel=1e-6)
+    assert fn.evaluate(mlp(0), x, y, loss=fn.CrossEntropyLoss(reduction="sum"))["loss"] == pytest.approx(
+        mean.loss[0], rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -6,6 +6,8 @@ where fastnn was installed without compiled kernels (FASTNN_PURE=1).
 
 from __future__ import annotations
 
+import os
+import warnings
 from contextlib import AbstractContextManager
 from importlib.machinery import PathFinder
 
@@ -26,6 +28,12 @@ if COMPILED:
 
     _backends["native"] = native.NativeBackend(native.choose_isa())
     _runtime.set_num_threads(cpu.default_threads())
+elif os.path.exists(f"{__path__[0]}/native/_runtime.pyx") and os.environ.get("FASTNN_PURE") != "1":
+    warnings.warn(  # an installation has no sources of the kernels
+        "fastnn runs from a checkout whose kernels are not compiled, so on plain NumPy: pip install -e . there, "
+        "or leave the folder to use an installed fastnn, or set FASTNN_PURE=1",
+        stacklevel=2,
+    )
 set_default(_backends.get("native", _backends["reference"]))
 
 globals().update(TABLE)

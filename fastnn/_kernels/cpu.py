@@ -14,7 +14,7 @@ def default_threads() -> int:
     """FASTNN_NUM_THREADS if set, else the number of physical cores that this process may use."""
     wanted = os.environ.get("FASTNN_NUM_THREADS")
     if wanted:
-        if not wanted.isdigit() or not 1 <= int(wanted) <= MAX_THREADS:
+        if not (wanted.isascii() and wanted.isdecimal()) or not 1 <= int(wanted) <= MAX_THREADS:
             raise ValueError(f"FASTNN_NUM_THREADS: expected a whole number from 1 to {MAX_THREADS}, got {wanted!r}")
         return int(wanted)
     return max(1, min(physical_cores(), cgroup_cores(), MAX_THREADS))

@@ -149,6 +149,8 @@ class Kernel:
         if plan is None:
             plan = self._remember(key, self.plan(inputs, params))
         targets = out if len(self.outputs) > 1 and out is not None else (out,) * len(self.outputs)
+        if not isinstance(targets, tuple) or len(targets) != len(self.outputs):
+            raise TypeError(f"{self.name}: out has one target for each of {len(self.outputs)} outputs, got {out!r}")
         results = active().run(plan, inputs, params, targets)  # type: ignore[arg-type]
         return results if len(results) > 1 else results[0] if results else None
 
@@ -189,6 +191,8 @@ class Kernel:
         if not value.dtype.isnative:
             raise DTypeError(f"{self.name}: {arg.name} has foreign byte order ({value.dtype.str})")
         if arg.dtype == "any":
+            if value.dtype.kind not in "biufc":
+                raise DTypeError(f"{self.name}: expected {arg.name} to hold numbers, got {found}")
             return real
         if arg.dtype != "real":
             if found != arg.dtype:

@@ -48,6 +48,8 @@ def _windows(d: Dims, p: Mapping[str, Any], what: str) -> None:
 
 def _conv(d: Dims, p: Mapping[str, Any]) -> None:
     groups = p["groups"]
+    if d["I"] < 1 or d["O"] < 1:
+        raise ShapeError(f"conv2d: expected at least one input and one output channel, got {d['I']} and {d['O']}")
     if groups < 1 or d["O"] % groups:
         raise ShapeError(f"conv2d: {d['O']} output channels cannot be split into {groups} groups")
     if d.setdefault("C", d["I"] * groups) != d["I"] * groups:
@@ -112,7 +114,7 @@ def _padded_image(d: Dims) -> int:
 
 
 def _conv_scratch(d: Dims, real: int) -> tuple[int, int]:
-    return 16 * d["KH"] * d["KW"], real * _padded_image(d)
+    return 16 * d["KH"] * d["KW"], real * _padded_image(d) if d["PH"] or d["PW"] else 0
 
 
 def _conv_data_scratch(d: Dims, real: int) -> tuple[int, int]:
@@ -294,7 +296,7 @@ TABLE: dict[str, Kernel] = {
         Kernel(
             "cross_entropy",
             inputs=(array("scores", "N K"), array("labels", "N", dtype="int64", replay=True)),
-            outputs=(array("loss", "1", dtype="float64"), array("dscores", "N K", optional=True)),
+            outputs=(array("loss", "1", dtype="float64", adds=True), array("dscores", "N K", optional=True)),
             sizes=("N", "K"),
             ints=("mean",),
             derive=_classes,
@@ -305,7 +307,7 @@ TABLE: dict[str, Kernel] = {
         Kernel(
             "count_correct",
             inputs=(array("scores", "N K"), array("labels", "N", dtype="int64", replay=True)),
-            outputs=(array("count", "1", dtype="int64"),),
+            outputs=(array("count", "1", dtype="int64", adds=True),),
             sizes=("N", "K"),
             derive=_classes,
             samples=_ROWS,

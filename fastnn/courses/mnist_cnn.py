@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 import fastnn as fn
-from fastnn.data import mnist
 
 from . import Check, data_folder
 
@@ -55,7 +54,7 @@ def run(
         from fastnn import plots
 
         plots.require()  # before the training, not after
-    images = mnist(data_folder(data, "mnist"), divisor=256, download=download)
+    images = fn.data.mnist(data_folder(data, "mnist"), divisor=256, download=download)
     held_out = len(images.x_train) // 10
     x, y = images.x_train[:-held_out], images.y_train[:-held_out]
     whole = held_out // BATCH * BATCH  # without the remainder, a mean over images is the course's mean over batches

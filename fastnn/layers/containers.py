@@ -29,7 +29,7 @@ class Sequential(Layer):
                 layer.name = name
         self._layers = named
 
-    def children(self) -> Iterator[tuple[str, Layer]]:
+    def named_children(self) -> Iterator[tuple[str, Layer]]:
         """(name, layer), in their order."""
         return iter(self._layers.items())
 
@@ -81,7 +81,7 @@ def _in_best_order(layers: list[Layer]) -> list[Layer]:
     The maximum of a window commutes with a function that never falls; where it is not above 0 no gradient passes.
     """
     for i in range(len(layers) - 1):
-        if isinstance(layers[i], ReLU) and isinstance(layers[i + 1], MaxPool2d):
+        if type(layers[i]) is ReLU and type(layers[i + 1]) is MaxPool2d:  # a subclass may be another function
             layers[i], layers[i + 1] = layers[i + 1], layers[i]
     return layers
 

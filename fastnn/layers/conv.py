@@ -10,7 +10,7 @@ from .. import _kernels as k
 from .. import init
 from .._errors import ShapeError
 from .._kernels import Array
-from .layer import Backward, Layer, register
+from .layer import Backward, Layer, check_gradient, register
 from .parameter import Parameter, target
 
 
@@ -20,6 +20,21 @@ def pair(value: int | tuple[int, int] | list[int], least: int, layer: str, name:
     if len(both) != 2 or any(isinstance(v, bool) or not isinstance(v, int | np.integer) or v < least for v in both):
         raise ShapeError(f"{layer}: expected {name} as one or two whole numbers of at least {least}, got {value!r}")
     return int(both[0]), int(both[1])
+
+
+def check_windows(
+    layer: Layer,
+    shape: tuple[int, ...],
+    kernel_size: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+) -> None:
+    """Raise a `ShapeError` that names the layer if no window fits into images of this shape (N, C, H, W)."""
+    least = [d * (size - 1) + 1 - 2 * p for d, size, p in zip(dilation, kernel_size, padding, strict=True)]
+    if shape[2] < least[0] or shape[3] < least[1]:
+        raise ShapeError(
+            f"{layer.label}: expected images of at least {max(least[0], 1)}x{max(least[1], 1)}, got {shape}"
+        )
 
 
 @register
@@ -41,6 +56,7 @@ class Conv2d(Layer):
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = True,
+        *,
         dtype: str = "float32",
     ) -> None:
         init.check_sizes("Conv2d", in_channels=in_channels, out_channels=out_channels, groups=groups)
@@ -66,13 +82,7 @@ class Conv2d(Layer):
     def forward(self, x: Array, train: bool = False) -> tuple[Array, Backward]:
         """x: (N, in_channels, H, W). Raises `ShapeError`, `DTypeError`."""
         self.check(x, "N", self.in_channels, "H", "W")
-        span = [
-            d * (size - 1) + 1 - 2 * p for d, size, p in zip(self.dilation, self.kernel_size, self.padding, strict=True)
-        ]
-        if x.shape[2] < span[0] or x.shape[3] < span[1]:
-            raise ShapeError(
-                f"{self.label}: expected images of at least {max(span[0], 1)}x{max(span[1], 1)}, got {x.shape}"
-            )
+        check_windows(self, x.shape, self.kernel_size, self.padding, self.dilation)
         how: dict[str, Any] = {
             "stride": self.stride,
             "padding": self.padding,
@@ -82,6 +92,7 @@ class Conv2d(Layer):
         y = k.conv2d(x, self.weight.data, None if self.bias is None else self.bias.data, **how)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            check_gradient(self, dy, y.shape)
             out = (self.weight.target(), target(self.bias))
             k.conv2d_backward_weights(dy, x, **how, kernel_size=self.kernel_size, out=out)
             return k.conv2d_backward_data(dy, self.weight.data, **how, input_size=x.shape[2:]) if need_dx else None

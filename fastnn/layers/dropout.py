@@ -31,6 +31,10 @@ class Dropout(Layer):
         """Begin a new sequence: step 0 of this seed and layer number."""
         self.state[:] = seed % 2**64, layer, 0
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Dropout:
+        """A copy drops other numbers than its original; a pickled one goes on with the same."""
+        return type(self)(self.p)
+
     def config(self) -> dict[str, Any]:
         """Constructor arguments."""
         return {"p": self.p}

@@ -45,22 +45,22 @@ class Layer:
 
     # --- parameters ----------------
 
-    def children(self) -> Iterator[tuple[str, Layer]]:
+    def named_children(self) -> Iterator[tuple[str, Layer]]:
         """(name, layer) of the layers directly inside this one, in the order of definition."""
         for name, value in vars(self).items():
             if isinstance(value, Layer):
                 yield name, value
 
-    def layers(self) -> Iterator[Layer]:
+    def modules(self) -> Iterator[Layer]:
         """This layer and all layers inside it."""
         yield self
-        for _, child in self.children():
-            yield from child.layers()
+        for _, child in self.named_children():
+            yield from child.modules()
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
         """(PyTorch's key, parameter), each parameter once."""
         seen: set[int] = set()
-        for name, parameter in self._all_parameters(prefix):
+        for name, parameter in self._all_parameters(f"{prefix}." if prefix else ""):
             if id(parameter) not in seen:
                 seen.add(id(parameter))
                 yield name, parameter
@@ -69,7 +69,7 @@ class Layer:
         for name, value in vars(self).items():
             if isinstance(value, Parameter):
                 yield prefix + name, value
-        for name, child in self.children():
+        for name, child in self.named_children():
             yield from child._all_parameters(f"{prefix}{name}.")
 
     def parameters(self) -> Iterator[Parameter]:
@@ -96,30 +96,42 @@ class Layer:
         """Copies of all parameters in C order, under PyTorch's keys and in PyTorch's shapes."""
         return {name: np.ascontiguousarray(p.data).copy() for name, p in self._all_parameters("")}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Copy values into the parameters.
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> tuple[list[str], list[str]]:
+        """Copy values into the parameters; returns the keys that were missing and those that were unexpected.
 
-        Raises KeyError, which lists all missing and all unexpected keys, and `ShapeError` for arrays of another shape;
-        in both cases nothing has been changed. Values are converted to the parameters' dtype.
+        Raises KeyError, which lists all missing and all unexpected keys, unless `strict` is False, and `ShapeError` for
+        arrays of another shape; in both cases nothing has been changed. Values are converted to the parameters' dtype.
         """
-        own = dict(self._all_parameters(""))
+        own, state = dict(self._all_parameters("")), state_dict
         missing, unexpected = [key for key in own if key not in state], [key for key in state if key not in own]
-        if missing or unexpected:
+        if strict and (missing or unexpected):
             raise KeyError(
                 f"{type(self).__name__}: state_dict lacks {missing or 'nothing'}, unexpected: {unexpected or 'nothing'}"
             )
-        values = {key: np.asarray(state[key]) for key in own}
+        values = {key: np.asarray(state[key]) for key in own if key in state}
         for key, value in values.items():
             if value.shape != own[key].shape:
                 raise ShapeError(f"{type(self).__name__}: expected {key} of shape {own[key].shape}, got {value.shape}")
             if value.dtype.kind not in "fiub":
                 raise DTypeError(f"{type(self).__name__}: expected numbers for {key}, got {value.dtype}")
-        for key, value in values.items():
+        converted = {key: value.astype(own[key].dtype) for key, value in values.items()}
+        for key, value in converted.items():  # nothing can fail from here
             own[key].data[...] = value
+        return missing, unexpected
 
     def config(self) -> dict[str, Any]:
         """The arguments, all JSON values, with which the constructor makes this layer again (without its weights)."""
         raise TypeError(f"{type(self).__name__} defines no config(), so its architecture cannot be saved")
+
+    def __repr__(self) -> str:
+        children = [f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.named_children()]
+        if children:
+            return "\n".join([f"{type(self).__name__}(", *children, ")"])
+        try:
+            arguments = self.config()
+        except TypeError:  # a layer of one's own that cannot be saved
+            arguments = {}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
 
     # --- prediction ----------------
 
@@ -146,8 +158,8 @@ class Layer:
 
     def _batches(self, x: Any, batch_size: int) -> Iterator[Array]:
         x = as_real(x, self.dtype, "x")
-        if batch_size < 1:
-            raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
+            raise ValueError(f"batch_size: expected a whole number of at least 1, got {batch_size!r}")
         if x.ndim < 1:
             raise ShapeError("x: expected a batch of samples (N, …), got a number")
         return (x[i : i + batch_size] for i in range(0, max(len(x), 1), batch_size))
@@ -173,7 +185,8 @@ class Layer:
                 wanted = (p.data.dtype,)
                 break
         if x.dtype not in wanted:
-            raise DTypeError(f"{self.label}: expected {' or '.join(d.name for d in wanted)}, got {x.dtype.name}")
+            found = x.dtype.name if x.dtype.isnative else f"{x.dtype.name} in foreign byte order"
+            raise DTypeError(f"{self.label}: expected {' or '.join(d.name for d in wanted)}, got {found}")
         if not dims:
             return
         shape, fixed = x.shape, dims
@@ -185,6 +198,16 @@ class Layer:
                 fits = False
         if not fits:
             raise ShapeError(f"{self.label}: expected ({', '.join(map(str, dims))}), got {x.shape}")
+
+
+def check_gradient(layer: Layer, dy: Any, shape: tuple[int, ...]) -> None:
+    """Raise a `ShapeError` that names the layer unless dy has the output's shape, before any gradient is touched."""
+    if not isinstance(dy, np.ndarray):
+        raise DTypeError(
+            f"{layer.label}: expected the gradient of its output as a NumPy array, got {type(dy).__name__}"
+        )
+    if dy.shape != shape:
+        raise ShapeError(f"{layer.label}: expected the gradient of its output, {shape}, got {dy.shape}")
 
 
 def as_real(x: Any, dtype: str, what: str) -> Array:

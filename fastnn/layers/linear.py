@@ -7,7 +7,7 @@ from typing import Any
 from .. import _kernels as k
 from .. import init
 from .._kernels import Array
-from .layer import Backward, Layer, register
+from .layer import Backward, Layer, check_gradient, register
 from .parameter import Parameter, target
 
 
@@ -19,7 +19,7 @@ class Linear(Layer):
     ±1/sqrt(in_features). dtype: ``"float32"`` or ``"float64"``.
     """
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True, dtype: str = "float32") -> None:
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, *, dtype: str = "float32") -> None:
         init.check_sizes("Linear", in_features=in_features, out_features=out_features)
         self.in_features, self.out_features = in_features, out_features
         weight, shift = init.default((out_features, in_features), in_features, bias, dtype)
@@ -38,12 +38,18 @@ class Linear(Layer):
     def forward(self, x: Array, train: bool = False) -> tuple[Array, Backward]:
         """x: (…, in_features). Raises `ShapeError`, `DTypeError`."""
         self.check(x, "...", self.in_features)
-        rows = x.reshape(-1, self.in_features)
+        rows = _contiguous(x).reshape(-1, self.in_features)
         y = k.linear(rows, self.weight.data, None if self.bias is None else self.bias.data)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            dy = dy.reshape(-1, self.out_features)
+            check_gradient(self, dy, (*x.shape[:-1], self.out_features))
+            dy = _contiguous(dy).reshape(-1, self.out_features)
             k.linear_backward_weights(dy, rows, out=(self.weight.target(), target(self.bias)))
             return k.linear_backward_data(dy, self.weight.data).reshape(x.shape) if need_dx else None
 
         return y.reshape(*x.shape[:-1], self.out_features), backward
+
+
+def _contiguous(x: Array) -> Array:
+    """x in C order, copied by a kernel if need be, so that a reshape never copies."""
+    return x if x.flags.c_contiguous else k.copy(x, channels_last=False)

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from .. import _kernels as k
+from .._errors import DTypeError
 from .._kernels import Array, Target
+from .._kernels.kernel import REAL
 
 
 class Parameter:
@@ -18,6 +20,9 @@ class Parameter:
         memory in another order than the logical one; change them in place, ``p.data[...] = values``, never rebind them.
     requires_grad: False freezes the parameter: it gets no gradient and no update.
 
+    Made from an array of float32 or float64. A layer of one's own passes `target()` to a kernel as the place of a
+    gradient or, writing `grad` itself, sets `used` to True: an update passes over parameters that were not used.
+
     Within one step the first backward pass that uses the parameter overwrites `grad` and later ones add to it; an
     optimizer's `step`, or `zero_grad`, ends the step.
     """
@@ -26,6 +31,9 @@ class Parameter:
 
     def __init__(self, data: Array, order: tuple[int, ...] | None = None) -> None:
         """data: initial values; order: the axes from the outermost to the innermost in memory, None for C order."""
+        data = np.asarray(data)
+        if data.dtype.name not in REAL or not data.dtype.isnative:
+            raise DTypeError(f"Parameter: expected an array of float32 or float64, got {data.dtype}")
         self.order = tuple(range(data.ndim)) if order is None else order
         self.requires_grad = True
         self.used = False  #: whether `grad` holds the gradient of the step in progress
@@ -51,6 +59,14 @@ class Parameter:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         return np.array(self.data, dtype=dtype) if copy else np.asarray(self.data, dtype=dtype)
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        """A copy (by copy.deepcopy or pickle) is a parameter by itself, in buffers of its own."""
+        return self.data.copy(), self.grad.copy(), self.order, self.requires_grad, self.used
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.data, self.grad, self.order, self.requires_grad, self.used = state
+        Segment([self])
 
     def __repr__(self) -> str:
         frozen = "" if self.requires_grad else ", frozen"

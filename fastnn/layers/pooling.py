@@ -7,7 +7,7 @@ from typing import Any
 from .. import _kernels as k
 from .._errors import ShapeError
 from .._kernels import Array
-from .conv import pair
+from .conv import check_windows, pair
 from .layer import Backward, Layer, register
 
 
@@ -43,14 +43,10 @@ class MaxPool2d(Layer):
     def forward(self, x: Array, train: bool = False) -> tuple[Array, Backward]:
         """x: (N, C, H, W). Raises `ShapeError`, `DTypeError`."""
         self.check(x, "N", "C", "H", "W")
-        span = [
-            d * (size - 1) + 1 - 2 * p for d, size, p in zip(self.dilation, self.kernel_size, self.padding, strict=True)
-        ]
-        if x.shape[2] < span[0] or x.shape[3] < span[1]:
-            raise ShapeError(
-                f"{self.label}: expected images of at least {max(span[0], 1)}x{max(span[1], 1)}, got {x.shape}"
-            )
-        how = self.config()
+        if not self.ceil_mode:  # which lets a window reach out of the image
+            check_windows(self, x.shape, self.kernel_size, self.padding, self.dilation)
+        how: dict[str, Any] = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
+        how |= {"kernel_size": self.kernel_size, "ceil_mode": self.ceil_mode}
         y, index = k.max_pool2d(x, **how, out=(None, None if train else False))
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:

@@ -7,7 +7,7 @@ from typing import Any
 from .. import _kernels as k
 from .._errors import ShapeError
 from .._kernels import Array
-from .layer import Backward, Layer, register
+from .layer import Backward, Layer, check_gradient, register
 
 
 @register
@@ -31,12 +31,15 @@ class Flatten(Layer):
         for n in x.shape[start : end + 1]:
             size *= n
         in_order = x.flags.c_contiguous
+        is_image = x.ndim == 4
         rows = x if in_order else k.copy(x, channels_last=False)
+        y = rows.reshape(*x.shape[:start], size, *x.shape[end + 1 :])
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            check_gradient(self, dy, y.shape)
             if not need_dx:
                 return None
             dx: Array = dy.reshape(x.shape)
-            return dx if in_order else k.copy(dx, channels_last=True)  # as the layers below want it
+            return dx if in_order else k.copy(dx, channels_last=is_image)  # as layers below want it
 
-        return rows.reshape(*x.shape[:start], size, *x.shape[end + 1 :]), backward
+        return y, backward

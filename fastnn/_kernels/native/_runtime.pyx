@@ -81,6 +81,7 @@ cdef void* kept[CLASSES][KEPT_PER_CLASS]
 cdef int kept_count[CLASSES]
 cdef size_t kept_bytes = 0
 cdef size_t KEPT_BYTES = 1 << 29
+cdef size_t MOST_BYTES = <size_t>1 << 62
 
 
 cdef int size_class(size_t size, size_t* rounded) noexcept:
@@ -109,6 +110,8 @@ cdef class Memory:
 
     def __cinit__(self, size_t size):
         global kept_bytes
+        if size > MOST_BYTES:
+            raise MemoryError(f"no memory for {size} bytes")
         self.kind = size_class(size, &self.size)
         if self.kind < CLASSES and kept_count[self.kind]:
             kept_count[self.kind] -= 1
@@ -228,6 +231,7 @@ cdef struct arg_t:
     int follows     # its further dimensions, and so its order, are those of the first input
     int inout
     int adds        # an output to which the kernel can add
+    int optional
     int typenum     # of an output
     int itemsize
     int nd
@@ -275,10 +279,12 @@ cdef class Bound:
 
     cdef void _bind(self, arg_t* a, arg) except *:
         order = arg.order or tuple(range(len(arg.dims)))
+        if len(order) > MAX_AXES:
+            raise ValueError(f"{self.name}: {arg.name} has more than {MAX_AXES} dimensions")
         for i, axis in enumerate(order):
             a.order[i] = axis
         a.follows = arg.dims[len(arg.dims) - 1:] == ("*",)
-        a.inout, a.adds = arg.inout, arg.adds
+        a.inout, a.adds, a.optional = arg.inout, arg.adds, arg.optional
 
     cdef const int* _order(self, int i, const int* first):
         return first if self.args[i].follows else self.args[i].order
@@ -302,6 +308,8 @@ cdef class Bound:
             if inputs[i] is None:
                 continue
             a = inputs[i]
+            if self.args[self.outputs + i].inout and not cnp.PyArray_ISWRITEABLE(a):
+                raise ValueError(f"{self.name}: {self.names[self.outputs + i]} is changed in place, but it is read-only")
             if not is_dense(a, self._order(self.outputs + i, first)):
                 if self.args[self.outputs + i].inout:
                     raise ValueError(f"{self.name}: {self.names[self.outputs + i]} is changed in place, so it must be contiguous")
@@ -331,6 +339,8 @@ cdef class Bound:
         cdef cnp.ndarray a
         cdef bint added = False
         if target is False:
+            if not self.args[i].optional:
+                raise TypeError(f"{self.name}: {self.names[i]} cannot be left out")
             results.append(None)
             return late
         if isinstance(target, tuple):

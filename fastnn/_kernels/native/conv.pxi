@@ -152,7 +152,11 @@ cdef void conv2d_backward_data_task(real* dx, const call_t* c, Py_ssize_t n, int
         pad_rows(padded, dy, 0, g.P, m.left, m.width, g.P, g.Q, g.O)
         dy = padded
     for a in range(g.SH):
+        if ((a - g.PH) % g.SH + g.SH) % g.SH >= g.H:
+            continue  # no row of this phase lies in the image
         for b in range(g.SW):
+            if ((b - g.PW) % g.SW + g.SW) % g.SW >= g.W:
+                continue
             find_phase(&f, g, m.width, a, b)
             backward_phase(dx + n * g.H * g.W * g.C, dy + m.left * g.O, <const real*>c.shared, g, &f, m.width, c.add & 1)
 

@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <time.h>
 
@@ -34,7 +35,7 @@ static struct {
     _Atomic int busy;
     _Atomic int parked;
     _Atomic int stop;
-    int wanted;  /* threads, the caller included */
+    _Atomic int wanted; /* threads, the caller included */
     int workers; /* running */
     pthread_t threads[POOL_MAX_THREADS];
     pthread_mutex_t mutex;
@@ -101,7 +102,7 @@ static void *worker(void *arg) {
     while (!atomic_load(&pool.stop)) {
         uint32_t job = (uint32_t)(atomic_load(&pool.ticket) >> 32);
         int64_t until = now_ns() + SPIN_NS;
-        for (int i = 1; job == last && !atomic_load(&pool.stop); i++) {
+        for (unsigned i = 1; job == last && !atomic_load(&pool.stop); i++) {
             PAUSE();
             if (i % 64 == 0 && now_ns() > until) job = park(last);
             else job = (uint32_t)(atomic_load(&pool.ticket) >> 32);
@@ -140,15 +141,17 @@ static void after_fork(void) {
 
 static void on_load(void) { pthread_atfork(NULL, NULL, after_fork); }
 
-/* The stack of a new thread may be smaller than the main thread's; kernels keep their arrays in scratch. */
+/* Signals stay with the threads that Python knows. */
 static void start_workers(void) {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, on_load);
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     while (pool.workers < pool.wanted - 1) {
         int i = pool.workers;
         if (pthread_create(&pool.threads[i], NULL, worker, (void *)(intptr_t)(i + 1))) break; /* fewer will do */
         pool.workers++;
     }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 static void serial(task_fn task, const call_t *call, ptrdiff_t count) {
@@ -174,7 +177,7 @@ void pool_parallel(task_fn task, const call_t *call, ptrdiff_t count, double wor
     atomic_store(&pool.ticket, (uint64_t)job << 32 | (uint32_t)count);
     if (atomic_load(&pool.parked)) wake_all();
     work_on(job, 0);
-    for (int i = 1; atomic_load(&pool.unfinished); i++) {
+    for (unsigned i = 1; atomic_load(&pool.unfinished); i++) {
         PAUSE();
         if (i % 4096 == 0) sched_yield(); /* a worker may have lost its core */
     }
@@ -186,6 +189,8 @@ static void take(void) {
 }
 
 void pool_resize(int threads) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, on_load); /* before anything can run here and be forked */
     take();
     if (threads < 1) threads = 1;
     if (threads > POOL_MAX_THREADS) threads = POOL_MAX_THREADS;

@@ -118,9 +118,12 @@ typedef IT NAME(four_ints) __attribute__((vector_size(4 * sizeof(T))));
 
 INLINE void NAME(fold)(NAME(four) * sum, V v) {
     NAME(four) part;
-    memcpy(sum, &v, VL < 4 ? sizeof v : sizeof *sum);
-    UNROLL for (size_t at = sizeof part; at < sizeof v; at += sizeof part) {
-        memcpy(&part, (const char *)&v + at, sizeof part);
+    T lanes[VBYTES / sizeof(T)];
+    NAME(store)(lanes, v);
+    __asm__ volatile("" : "+m"(lanes)); /* else GCC keeps v itself in memory, throughout the loop that made it */
+    memcpy(sum, lanes, VL < 4 ? sizeof lanes : sizeof *sum);
+    UNROLL for (size_t i = 4; i < VBYTES / sizeof(T); i += 4) {
+        memcpy(&part, lanes + i, sizeof part);
         *sum += part;
     }
 }

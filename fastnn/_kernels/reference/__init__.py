@@ -68,6 +68,8 @@ def _deliver(plan: Plan, i: int, result: Array, target: Target) -> Array | None:
     """Put output number `i` where its target says."""
     shape, dtype = plan.out_shapes[i], np.dtype(plan.out_dtypes[i])
     if target is False:
+        if not plan.kernel.outputs[i].optional:
+            raise TypeError(f"{plan.kernel.name}: {plan.kernel.outputs[i].name} cannot be left out")
         return None
     if target is None:
         return np.asarray(result, dtype)
