@@ -3,13 +3,15 @@
 from . import data
 from ._errors import DTypeError, ShapeError
 from ._kernels import get_num_threads, set_num_threads, use_backend
+from .callbacks import Callback
 from .checkpoint import CheckpointError, load, save
 from .gradcheck import GradientError, gradcheck, numerical_gradient
+from .history import History
 from .init import manual_seed
 from .layers import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, Parameter, ReLU, Sequential, register
 from .losses import CrossEntropyLoss
 from .optim import SGD
-from .training import Callback, History, evaluate, fit
+from .training import evaluate, fit
 
 __version__ = "0.1.0"
 

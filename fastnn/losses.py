@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -12,6 +12,14 @@ from ._errors import DTypeError, ShapeError
 from ._kernels import Array
 
 LossBackward = Callable[[], Array]
+
+
+class Loss(Protocol):
+    """What `fit` needs of a loss. One with ``count_correct(scores, labels)`` too is given labels, others numbers."""
+
+    def forward(self, scores: Array, target: Any, /, need_grad: bool = True) -> tuple[float, LossBackward]:
+        """The loss of a batch, and the function that returns its gradient by the scores."""
+        ...
 
 
 class CrossEntropyLoss:

@@ -2,123 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from . import _kernels as k
 from . import init
-from ._errors import DTypeError, ShapeError
+from ._checks import check_data, check_drop_last, check_loss, check_model, check_validation, check_whole
 from ._kernels import Array
+from ._progress import Silent, shown
+from .callbacks import Callback, as_callback
+from .history import History
 from .layers import Layer
-from .layers.layer import as_real
-from .losses import CrossEntropyLoss, LossBackward, check_labels, check_range
+from .losses import Loss
 from .optim import SGD, Optimizer
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 _EVALUATED_AT_ONCE = 256  # samples; as many in `fit` as in `evaluate`, so that both give the same bits
-_CHECKED_AT_ONCE = 1 << 18  # numbers; a check of all of x then needs little memory
-
-
-class Loss(Protocol):
-    """What `fit` needs of a loss. One with ``count_correct(scores, labels)`` too is given labels, others numbers."""
-
-    def forward(self, scores: Array, target: Any, /, need_grad: bool = True) -> tuple[float, LossBackward]:
-        """The loss of a batch, and the function that returns its gradient by the scores."""
-        ...
-
-
-# --- what training leaves behind --------------------------------------------------------------------------------------
-
-
-@dataclass
-class History:
-    """One number per finished epoch in each list; those of the validation are empty without one.
-
-    loss, accuracy: means over the samples, each measured in its batch while training, so before the batch's update and
-        with dropout on. The accuracy is a fraction; without one (see `Loss`) its lists stay empty.
-    seconds: the time of training, validation and callbacks not counted.
-    val_loss, val_accuracy: what `evaluate` says of the validation data after the epoch.
-    interrupted: whether Ctrl-C ended the training; the unfinished epoch is not in the lists.
-    """
-
-    loss: list[float] = field(default_factory=list)
-    accuracy: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    val_loss: list[float] = field(default_factory=list)
-    val_accuracy: list[float] = field(default_factory=list)
-    interrupted: bool = False
-
-    @property
-    def epochs(self) -> int:
-        """How many epochs were finished."""
-        return len(self.seconds)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Copies of all lists, and `interrupted`, by name; JSON values."""
-        return asdict(self)
-
-    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
-        """Loss and accuracy over the epochs, as a matplotlib figure; `path` writes it to a file as well."""
-        from .plots import learning_curves
-
-        return learning_curves(self, path)
-
-    def _add(self, train: dict[str, float], validation: dict[str, float], seconds: float) -> None:
-        for prefix, means in (("", train), ("val_", validation)):
-            for name, value in means.items():
-                getattr(self, prefix + name).append(value)
-        self.seconds.append(seconds)  # the last: an epoch without seconds is an unfinished one
-
-    def _drop_unfinished(self) -> None:
-        for values in (self.loss, self.accuracy, self.val_loss, self.val_accuracy):
-            del values[self.epochs :]
-
-
-class Callback:
-    """What `fit` calls while it trains; each hook does nothing unless overridden."""
-
-    def on_train_begin(self, model: Layer, history: History) -> None:
-        """Before the first epoch."""
-
-    def on_batch_end(self, model: Layer, batch: int, loss: float) -> None:
-        """After each update. batch: counted from 0 in each epoch; loss: that of the batch."""
-
-    def on_epoch_end(self, model: Layer, history: History) -> bool | None:
-        """After each epoch and its validation, both in the history by now. True ends the training."""
-
-    def on_train_end(self, model: Layer, history: History) -> None:
-        """After the last epoch, be it the last one wanted, ended by a callback or broken off by Ctrl-C."""
-
-
-class _OnEpochEnd(Callback):
-    """A plain function as a callback."""
-
-    def __init__(self, function: Callable[[Layer, History], Any]) -> None:
-        self.function = function
-
-    def on_epoch_end(self, model: Layer, history: History) -> bool | None:
-        result: bool | None = self.function(model, history)
-        return result
-
-
-def _as_callback(callback: Any) -> Callback:
-    if isinstance(callback, Callback):
-        return callback
-    if isinstance(callback, type) or not callable(callback):
-        raise TypeError(f"callbacks: expected Callback objects or functions (model, history), got {callback!r}")
-    return _OnEpochEnd(callback)
-
-
-# --- the public functions ---------------------------------------------------------------------------------------------
 
 
 def fit(
@@ -153,20 +55,20 @@ def fit(
     Ctrl-C ends the training with a warning and keeps what was learned.
     Raises `ShapeError`, `DTypeError`, ValueError or TypeError, naming the argument, before anything is trained.
     """
-    _check_model(model)
-    loss = _check_loss(loss)
-    _check_whole("batch_size", batch_size, 1)
-    _check_whole("epochs", epochs, 0)
+    check_model(model)
+    loss = check_loss(loss)
+    check_whole("batch_size", batch_size, 1)
+    check_whole("epochs", epochs, 0)
     if seed is not None:
-        _check_whole("seed", seed, 0)
-    hooks = [_as_callback(callback) for callback in callbacks]
-    x, y = _check_data(model, x, y, loss)
-    _check_drop_last(drop_last, len(x), batch_size)
-    validation = None if validation_data is None else _check_validation(model, validation_data, loss)
+        check_whole("seed", seed, 0)
+    hooks = [as_callback(callback) for callback in callbacks]
+    x, y = check_data(model, x, y, loss)
+    check_drop_last(drop_last, len(x), batch_size)
+    validation = None if validation_data is None else check_validation(model, validation_data, loss)
     step = Step(model, loss, _bound(optimizer, model))
     rng = _start_random(model, seed)
     model.zero_grad()  # an earlier step may have been broken off half-way
-    show = _shown(progress, epochs)
+    show = shown(progress, epochs)
     history = History()
 
     def epoch() -> None:
@@ -204,11 +106,11 @@ def evaluate(
     x, y, loss: as in `fit`, with the same checks and errors. batch_size: how many samples are computed at a time.
     drop_last: leave out the last batch if it is smaller than the others.
     """
-    _check_model(model)
-    loss = _check_loss(loss)
-    _check_whole("batch_size", batch_size, 1)
-    x, y = _check_data(model, x, y, loss)
-    _check_drop_last(drop_last, len(x), batch_size)
+    check_model(model)
+    loss = check_loss(loss)
+    check_whole("batch_size", batch_size, 1)
+    x, y = check_data(model, x, y, loss)
+    check_drop_last(drop_last, len(x), batch_size)
     return _evaluate(model, x, y, loss, batch_size, drop_last)
 
 
@@ -274,7 +176,7 @@ def _train(
     batch_size: int,
     drop_last: bool,
     hooks: Sequence[Callback],
-    show: _Silent,
+    show: Silent,
 ) -> dict[str, float]:
     """One epoch."""
     means = _Means(step.loss)
@@ -332,171 +234,3 @@ def _interrupted(model: Layer, history: History) -> None:
     history._drop_unfinished()
     model.zero_grad()  # a backward pass may have been broken off
     warnings.warn(f"fit: interrupted after {history.epochs} epochs; the model keeps what it learned", stacklevel=3)
-
-
-# --- checks -----------------------------------------------------------------------------------------------------------
-
-
-def _check_model(model: Any) -> None:
-    if not isinstance(model, Layer):
-        raise TypeError(f"model: expected a layer or model, got {type(model).__name__}")
-
-
-def _check_loss(loss: Any) -> Loss:
-    if loss is None:
-        return CrossEntropyLoss()
-    if isinstance(loss, type) or not hasattr(loss, "forward"):
-        raise TypeError(f"loss: expected a loss such as CrossEntropyLoss(), got {loss!r}")
-    checked: Loss = loss
-    return checked
-
-
-def _check_whole(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
-
-
-def _check_drop_last(drop_last: bool, samples: int, batch_size: int) -> None:
-    if drop_last and samples < batch_size:
-        raise ValueError(f"drop_last: {samples} samples are fewer than batch_size={batch_size}, so no batch is left")
-
-
-def _check_validation(model: Layer, data: Any, loss: Loss) -> tuple[Array, Array]:
-    if not isinstance(data, tuple | list) or len(data) != 2:
-        raise ValueError(f"validation_data: expected a pair (x, y), got {type(data).__name__}")
-    x, y = data
-    return _check_data(model, x, y, loss, "validation ")
-
-
-def _check_data(model: Layer, x: Any, y: Any, loss: Loss, prefix: str = "") -> tuple[Array, Array]:
-    """x in the model's dtype and y as the loss takes it, both contiguous, after checking that they fit the model."""
-    x = _real(x, model, f"{prefix}x")
-    if x.ndim < 1 or x.size == 0:
-        raise ShapeError(f"{prefix}x: expected at least one sample, got shape {x.shape}")
-    _check_finite(x, f"{prefix}x")
-    scores = _scores_of_one(model, x, f"{prefix}x")
-    if not hasattr(loss, "count_correct"):
-        return x, _check_targets(model, y, len(x), f"{prefix}y")
-    if np.ndim(scores) != 2 or len(scores) != 1:
-        shape = np.shape(scores)
-        raise ShapeError(f"{prefix}x: expected scores (1, classes) from the model for one sample, got {shape}")
-    labels = check_labels(_array(y, f"{prefix}y"), len(x), f"{prefix}y")
-    check_range(labels, scores.shape[1], f"{prefix}y")
-    return x, np.ascontiguousarray(labels)
-
-
-def _scores_of_one(model: Layer, x: Array, what: str) -> Any:
-    """The model's output for the first sample; shapes that do not fit are found here."""
-    try:
-        return model.forward(x[:1], train=False)[0]
-    except ShapeError as error:
-        raise ShapeError(f"{what}: it does not fit the model: {error}") from error
-
-
-def _check_targets(model: Layer, y: Any, count: int, what: str) -> Array:
-    """Targets that are no labels: real numbers, one entry for each sample."""
-    targets = _real(y, model, what)
-    if targets.ndim < 1 or len(targets) != count:
-        raise ShapeError(f"{what}: expected {count} targets, one for each sample, got shape {targets.shape}")
-    _check_finite(targets, what)
-    return targets
-
-
-def _real(a: Any, model: Layer, what: str) -> Array:
-    """`a` in the model's dtype and contiguous, so that gathering a batch need not copy all of it."""
-    with np.errstate(over="ignore"):  # an overflow becomes an infinity, which the next check names
-        real = as_real(_array(a, what), model.dtype, what)
-    return np.ascontiguousarray(real) if real.ndim else real
-
-
-def _array(a: Any, what: str) -> Array:
-    try:
-        array: Array = np.asarray(a)
-        return array
-    except ValueError as error:  # rows of different lengths
-        raise ShapeError(f"{what}: {error}") from error
-    except TypeError as error:
-        raise DTypeError(f"{what}: {error}") from error
-
-
-def _check_finite(a: Array, what: str) -> None:
-    """Raise ValueError, naming the first sample, for NaN or infinity."""
-    rows = max(1, _CHECKED_AT_ONCE * len(a) // max(a.size, 1))
-    for i in range(0, len(a), rows):
-        finite = np.isfinite(a[i : i + rows])
-        if not finite.all():
-            sample = i + int(np.flatnonzero(~finite.reshape(len(finite), -1).all(axis=1))[0])
-            found = "NaN" if np.isnan(a[sample]).any() else f"infinity (as {a.dtype.name})"
-            raise ValueError(f"{what}: expected finite numbers, got {found} in sample {sample}")
-
-
-# --- progress ---------------------------------------------------------------------------------------------------------
-
-
-class _Silent:
-    """Shows nothing."""
-
-    def begin(self, batches: int) -> None:
-        """An epoch of so many batches begins."""
-
-    def batch(self, means: _Means) -> None:
-        """A batch was trained; the means are those of the epoch so far."""
-
-    def end(self, means: dict[str, float], seconds: float) -> None:
-        """An epoch ended, validation included."""
-
-    def close(self) -> None:
-        """The training ended."""
-
-
-class _Lines(_Silent):
-    """One line for each epoch, on stderr."""
-
-    def __init__(self, epochs: int) -> None:
-        self.epochs, self.epoch = epochs, 0
-
-    def begin(self, batches: int) -> None:
-        self.epoch += 1
-
-    def end(self, means: dict[str, float], seconds: float) -> None:
-        numbers = ", ".join(f"{name} {value}" for name, value in _texts(means).items())
-        print(f"epoch {self.epoch}/{self.epochs}: {numbers}, {seconds:.1f} s", file=sys.stderr)
-
-
-class _Bars(_Lines):
-    """One bar of tqdm for each epoch, on stderr."""
-
-    def __init__(self, epochs: int, tqdm: Callable[..., Any]) -> None:
-        super().__init__(epochs)
-        self.tqdm = tqdm
-        self.bar: Any = None
-
-    def begin(self, batches: int) -> None:
-        super().begin(batches)
-        self.bar = self.tqdm(total=batches, desc=f"epoch {self.epoch}/{self.epochs}", unit="batch")
-
-    def batch(self, means: _Means) -> None:
-        self.bar.set_postfix(_texts(means.values()), refresh=False)
-        self.bar.update()
-
-    def end(self, means: dict[str, float], seconds: float) -> None:
-        self.bar.set_postfix(_texts(means))
-        self.bar.close()
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-
-def _texts(means: dict[str, float]) -> dict[str, str]:
-    return {name: f"{value:.4f}" for name, value in means.items()}
-
-
-def _shown(progress: bool, epochs: int) -> _Silent:
-    if not progress:
-        return _Silent()
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-        return _Lines(epochs)
-    return _Bars(epochs, tqdm)
