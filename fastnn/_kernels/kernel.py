@@ -149,7 +149,7 @@ class Kernel:
         if plan is None:
             plan = self._remember(key, self.plan(inputs, params))
         targets = out if len(self.outputs) > 1 and out is not None else (out,) * len(self.outputs)
-        if not isinstance(targets, tuple) or len(targets) != len(self.outputs):
+        if not isinstance(targets, tuple | list) or len(targets) != len(self.outputs):
             raise TypeError(f"{self.name}: out has one target for each of {len(self.outputs)} outputs, got {out!r}")
         results = active().run(plan, inputs, params, targets)  # type: ignore[arg-type]
         return results if len(results) > 1 else results[0] if results else None
