@@ -1,4 +1,4 @@
-"""fastnn: small neural networks, trained and run on a CPU faster than any framework does."""
+"""fastnn: small neural networks, trained and run fast on a CPU."""
 
 from . import data
 from ._errors import DTypeError, ShapeError
