@@ -136,7 +136,7 @@ def answer(session: Session, what: str, arguments: dict[str, Any]) -> dict[str, 
         arguments["workload"] = Workload.from_json(arguments["workload"])
     try:
         return {"result": getattr(session, what)(**arguments)}
-    except Exception:
+    except Exception:  # of any kind: the parent raises it with this traceback
         return {"error": traceback.format_exc()}
 
 

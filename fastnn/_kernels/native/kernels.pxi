@@ -11,7 +11,6 @@ include "layout.pxi"
 
 cdef extern from *:
     """
-    #define STRING(x) #x
     static const char *compiled_macros(void) {
         return ""
     #ifdef __SSE2__
