@@ -53,7 +53,7 @@ def extensions() -> list[Extension]:
     runtime = Extension(
         "fastnn._kernels.native._runtime",
         [f"{NATIVE}/_runtime.pyx", f"{NATIVE}/pool.c"],
-        extra_compile_args=[*COMMON, "-pthread"],
+        extra_compile_args=[*COMMON, "-ffp-contract=off", "-pthread"],
         extra_link_args=["-pthread"],
         include_dirs=[NATIVE, numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")],

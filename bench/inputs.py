@@ -16,8 +16,8 @@ from fastnn._kernels.kernel import REAL, Arg
 
 Shape = Mapping[str, Any]
 SHAPES = Path(__file__).with_name("shapes.json")
-#: lr, momentum, dampening, weight_decay, nesterov, started, maximize: the MNIST CNN's.
-HYPER = (0.01, 0.9, 0.0, 0.0, 1.0, 1.0, 0.0)
+#: lr, momentum, dampening, weight_decay, nesterov, maximize: the MNIST CNN's.
+HYPER = (0.01, 0.9, 0.0, 0.0, 1.0, 0.0)
 
 
 @dataclass
@@ -134,6 +134,8 @@ def _dtype(arg: Arg, dtype: str) -> str:
 def _value(call: Call, arg: Arg, dtype: str, rng: np.random.Generator) -> Array:
     """Numbers for one argument, of the size that they have in a network."""
     row, shape = call.kernel.name, call.shape_of(arg)
+    if arg.name == "steps":
+        return np.ones(shape, np.int64)
     if arg.name == "hyper":
         return np.array(HYPER)
     if arg.name == "labels":

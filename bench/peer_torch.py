@@ -213,7 +213,7 @@ def _count_correct(call: Call, memory_format: Any) -> Callable[[], Any]:
 
 def _sgd(call: Call, memory_format: Any) -> Callable[[], Any]:
     param, grad, buffer = ([_tensor(a)] for a in call.inputs[:3])
-    lr, momentum, dampening, weight_decay, nesterov, started, maximize = call.inputs[3].tolist()
+    lr, momentum, dampening, weight_decay, nesterov, maximize = call.inputs[3].tolist()
     options = {
         "lr": lr,
         "momentum": momentum,
@@ -221,7 +221,7 @@ def _sgd(call: Call, memory_format: Any) -> Callable[[], Any]:
         "weight_decay": weight_decay,
         "nesterov": bool(nesterov),
         "maximize": bool(maximize),
-        "is_first_step": not started,
+        "is_first_step": False,
     }
     return lambda: torch._fused_sgd_(param, grad, buffer, **options)
 

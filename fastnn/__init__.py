@@ -11,6 +11,7 @@ from .init import manual_seed
 from .layers import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, Parameter, ReLU, Sequential, register
 from .losses import CrossEntropyLoss
 from .optim import SGD
+from .step import CapturedStep, CaptureError, capture
 from .training import evaluate, fit
 
 __version__ = "0.1.0"
@@ -18,6 +19,8 @@ __version__ = "0.1.0"
 __all__ = [
     "SGD",
     "Callback",
+    "CaptureError",
+    "CapturedStep",
     "CheckpointError",
     "Conv2d",
     "CrossEntropyLoss",
@@ -33,6 +36,7 @@ __all__ = [
     "ReLU",
     "Sequential",
     "ShapeError",
+    "capture",
     "data",
     "evaluate",
     "fit",

@@ -52,7 +52,7 @@ def check_data(model: Layer, x: Any, y: Any, loss: Loss, prefix: str = "") -> tu
     if x.ndim < 1 or x.size == 0:
         raise ShapeError(f"{prefix}x: expected at least one sample, got shape {x.shape}")
     _check_finite(x, f"{prefix}x")
-    scores = _scores_of_one(model, x, f"{prefix}x")
+    scores = scores_of_one(model, x, f"{prefix}x")
     if not hasattr(loss, "count_correct"):
         return x, _check_targets(model, y, len(x), f"{prefix}y")
     if np.ndim(scores) != 2 or len(scores) != 1:
@@ -63,7 +63,7 @@ def check_data(model: Layer, x: Any, y: Any, loss: Loss, prefix: str = "") -> tu
     return x, np.ascontiguousarray(labels)
 
 
-def _scores_of_one(model: Layer, x: Array, what: str) -> Any:
+def scores_of_one(model: Layer, x: Array, what: str = "x") -> Any:
     """The model's output for the first sample; shapes that do not fit are found here."""
     try:
         return model.forward(x[:1], train=False)[0]

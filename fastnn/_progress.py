@@ -21,8 +21,8 @@ class Silent:
     def begin(self, batches: int) -> None:
         """An epoch of so many batches begins."""
 
-    def batch(self, means: Running) -> None:
-        """A batch was trained; the means are those of the epoch so far."""
+    def batches(self, count: int, means: Running) -> None:
+        """So many batches more were trained; the means are those of the epoch so far."""
 
     def end(self, means: dict[str, float], seconds: float) -> None:
         """An epoch ended, validation included."""
@@ -57,9 +57,9 @@ class Bars(Lines):
         super().begin(batches)
         self.bar = self.tqdm(total=batches, desc=f"epoch {self.epoch}/{self.epochs}", unit="batch")
 
-    def batch(self, means: Running) -> None:
+    def batches(self, count: int, means: Running) -> None:
         self.bar.set_postfix(_texts(means.values()), refresh=False)
-        self.bar.update()
+        self.bar.update(count)
 
     def end(self, means: dict[str, float], seconds: float) -> None:
         self.bar.set_postfix(_texts(means))

@@ -15,7 +15,12 @@ LossBackward = Callable[[], Array]
 
 
 class Loss(Protocol):
-    """What `fit` needs of a loss. One with ``count_correct(scores, labels)`` too is given labels, others numbers."""
+    """What `fit` needs of a loss. One with ``count_correct(scores, labels)`` too is given labels, others numbers.
+
+    A loss made of kernels alone can be part of a captured step: ``compute(scores, target, need_grad=True)`` then
+    returns what `forward` does, without its checks and with the loss as an array (1,) float64, and ``count_correct`` an
+    array (1,) int64.
+    """
 
     def forward(self, scores: Array, target: Any, /, need_grad: bool = True) -> tuple[float, LossBackward]:
         """The loss of a batch, and the function that returns its gradient by the scores."""
@@ -38,15 +43,19 @@ class CrossEntropyLoss:
 
         Raises `ShapeError`, `DTypeError`, and ValueError for a label outside of 0 … classes-1.
         """
-        wanted = self.check(scores, labels)
+        loss, backward = self.compute(scores, self.check(scores, labels), need_grad)
+        return float(loss[0]), backward
+
+    def compute(self, scores: Array, labels: Array, need_grad: bool = True) -> tuple[Array, LossBackward]:
+        """As `forward`, for labels that were checked: the loss is an array (1,) float64."""
         how = {"mean": self.reduction == "mean"}
-        loss, dscores = k.cross_entropy(scores, wanted, **how, out=(None, None if need_grad else False))
+        loss, dscores = k.cross_entropy(scores, labels, **how, out=(None, None if need_grad else False))
 
         def backward() -> Array:
-            gradient: Array = dscores if need_grad else k.cross_entropy(scores, wanted, **how)[1]
+            gradient: Array = dscores if need_grad else k.cross_entropy(scores, labels, **how)[1]
             return gradient
 
-        return float(loss[0]), backward
+        return loss, backward
 
     def check(self, scores: Array, labels: Any) -> Array:
         """Labels as int64, after checking that they fit the scores."""
@@ -57,9 +66,32 @@ class CrossEntropyLoss:
         return checked
 
     @staticmethod
-    def count_correct(scores: Array, labels: Array) -> int:
-        """How many rows have their highest score at the label (the first of equal scores counts)."""
-        return int(k.count_correct(scores, labels)[0])
+    def count_correct(scores: Array, labels: Array) -> Array:
+        """How many rows have their highest score at the label (the first of equal scores counts): (1,) int64."""
+        correct: Array = k.count_correct(scores, labels)
+        return correct
+
+
+def computed(loss: Loss, scores: Array, target: Any, need_grad: bool = True) -> tuple[Array, LossBackward]:
+    """The loss of a batch that was checked, as an array (1,) float64, and the function that returns its gradient."""
+    if hasattr(loss, "compute"):
+        found: tuple[Array, LossBackward] = loss.compute(scores, target, need_grad)
+        return found
+    value, backward = loss.forward(scores, target, need_grad) if not need_grad else loss.forward(scores, target)
+    return np.array([value], np.float64), backward
+
+
+def counted(loss: Loss, scores: Array, labels: Array) -> tuple[Array, ...]:
+    """How many of a batch are right, as one array (1,) int64; none for a loss without labels."""
+    if not hasattr(loss, "count_correct"):
+        return ()
+    count = loss.count_correct(scores, labels)
+    return (count if isinstance(count, np.ndarray) else np.array([count], np.int64),)
+
+
+def is_mean(loss: Loss) -> bool:
+    """Whether the loss of a batch is a mean over its samples, not their sum."""
+    return getattr(loss, "reduction", "mean") != "sum"
 
 
 def check_labels(labels: Any, count: int | None, what: str) -> Array:

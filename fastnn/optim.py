@@ -10,9 +10,27 @@ import numpy as np
 
 from . import _kernels as k
 from ._kernels import Array
+from .layers import Layer
 from .layers.parameter import Parameter, Segment
 
 Params = Iterable[Parameter] | Iterable[Mapping[str, Any]]
+
+
+class Group(dict[str, Any]):
+    """A parameter group; a captured step learns of an option that is set."""
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, value)
+        k.changed()
+
+    def update(self, *args: Any, **options: Any) -> None:
+        """Set several options."""
+        super().update(*args, **options)
+        k.changed()
+
+    def __ior__(self, other: Any) -> Group:  # type: ignore[override,misc]
+        self.update(other)
+        return self
 
 
 class Optimizer:
@@ -25,10 +43,11 @@ class Optimizer:
     def __init__(self, params: Params | None, **defaults: Any) -> None:
         self.defaults = defaults
         self._check(defaults)
-        self.param_groups: list[dict[str, Any]] = []
-        self._segments: list[tuple[dict[str, Any], Segment]] = []
+        self.param_groups: list[Group] = []
+        self._segments: list[tuple[Group, Segment]] = []
         self._state: dict[int, dict[str, Array]] = {}
-        self._steps: dict[int, list[int]] = {}  # taken by each parameter of a segment
+        self._steps: dict[int, Array] = {}  # taken by each parameter of a segment; kernels count them
+        self._hyper: dict[tuple[int, int], Array] = {}  # options as kernels read them, for the run that begins there
         if params is not None:
             self.bind(params)
 
@@ -50,13 +69,13 @@ class Optimizer:
                 by_dtype.setdefault(p.dtype.name, []).append(p)
             self._segments += [(group, Segment(same)) for same in by_dtype.values()]
 
-    def _group(self, group: Mapping[str, Any]) -> dict[str, Any]:
+    def _group(self, group: Mapping[str, Any]) -> Group:
         unknown = set(group) - {"params", *self.defaults}
         if unknown or "params" not in group:
             raise ValueError(
                 f"{type(self).__name__}: a group has 'params' and any of {sorted(self.defaults)}, got {sorted(group)}"
             )
-        full = {**self.defaults, **group, "params": list(group["params"])}
+        full = Group({**self.defaults, **group, "params": list(group["params"])})
         for p in full["params"]:
             if not isinstance(p, Parameter):
                 raise TypeError(f"{type(self).__name__}: expected parameters, got {type(p).__name__}")
@@ -77,16 +96,26 @@ class Optimizer:
             if any(p.segment is not segment for p in segment.parameters):  # another optimizer took them over
                 segment = Segment(segment.parameters)
                 self._segments[i] = (group, segment)
-            taken = self._steps.setdefault(i, [0] * len(segment.parameters))
-            for start, stop, steps in self._runs(segment, taken):
-                self._update(group, segment, i, slice(start, stop), steps)
-            for j, p in enumerate(segment.parameters):
-                if p.used and p.requires_grad and self._has_state(group):
-                    taken[j] += 1
+            taken = self._steps.setdefault(i, np.zeros(len(segment.parameters), np.int64))
+            for start, stop in self._runs(segment, taken.tolist()):
+                hyper = self._hyper.setdefault((i, start), np.empty(len(self._options(group))))
+                hyper[:] = self._options(group)
+                where = slice(segment.starts[start], segment.starts[stop])
+                self._update(group, segment, i, where, hyper, taken[start:stop])
+            for p in segment.parameters:
                 p.used = False
 
-    def _runs(self, segment: Segment, taken: list[int]) -> Iterator[tuple[int, int, int]]:
-        """(start, stop, steps taken so far) of neighbours in the segment that are updated alike: mostly one run."""
+    def refresh(self) -> None:
+        """Write options that changed to where the kernels of a captured step read them."""
+        for (i, _), hyper in self._hyper.items():
+            hyper[:] = self._options(self._segments[i][0])
+
+    def structure(self) -> list[Any]:
+        """What, beside the parameters that have gradients, decides which kernels `step` calls on which arrays."""
+        return [thing for group, segment in self._segments for thing in (segment, *self._choices(group))]
+
+    def _runs(self, segment: Segment, taken: list[int]) -> Iterator[tuple[int, int]]:
+        """(start, stop) of neighbours among the segment's parameters that are updated alike: mostly one run."""
 
         def key(j: int) -> int | None:
             p = segment.parameters[j]
@@ -95,7 +124,7 @@ class Optimizer:
         for steps, run in groupby(range(len(segment.parameters)), key):
             if steps is not None:
                 where = list(run)
-                yield segment.starts[where[0]], segment.starts[where[-1] + 1], steps
+                yield where[0], where[-1] + 1
 
     def _buffer(self, name: str, i: int, segment: Segment) -> Array:
         """State beside segment i, one number for each of its numbers, zero at first."""
@@ -104,15 +133,36 @@ class Optimizer:
             state[name] = k.aligned_zeros(len(segment.data), segment.data.dtype.name)
         return state[name]
 
-    def _has_state(self, group: Mapping[str, Any]) -> bool:
-        """Whether a step with these options writes state, so that it counts as one of the steps that `_update` gets."""
-        return True
-
     def _check(self, options: Mapping[str, Any]) -> None:
         raise TypeError(f"{type(self).__name__} does not define which options are valid")
 
-    def _update(self, group: Mapping[str, Any], segment: Segment, i: int, where: slice, steps: int) -> None:
+    def _options(self, group: Mapping[str, Any]) -> list[float]:
+        """The options that the kernel reads, as numbers, which may change from step to step."""
+        raise TypeError(f"{type(self).__name__} does not define what its kernel reads")
+
+    def _choices(self, group: Mapping[str, Any]) -> tuple[Any, ...]:
+        """What the options decide about the kernels and arrays of a step."""
+        return ()
+
+    def _update(
+        self, group: Mapping[str, Any], segment: Segment, i: int, where: slice, hyper: Array, steps: Array
+    ) -> None:
+        """Call the kernel for the numbers `where` of segment i; `steps`, of these parameters, is counted up by it."""
         raise TypeError(f"{type(self).__name__} defines no update")
+
+
+def bound(optimizer: Optimizer | None, model: Layer) -> Optimizer:
+    """The optimizer, by default SGD, which has the model's parameters now if it had none; for `fit` and `capture`."""
+    if optimizer is None:
+        optimizer = SGD(lr=0.01, momentum=0.9)
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer: expected an optimizer such as SGD(lr=0.01), got {optimizer!r}")
+    if not optimizer.param_groups:
+        optimizer.bind(model.parameters())
+    updated = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if not any(id(p) in updated for p in model.parameters()):
+        raise ValueError("optimizer: it has parameters, but none of this model; make a new one for each model")
+    return optimizer
 
 
 class SGD(Optimizer):
@@ -133,7 +183,6 @@ class SGD(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        self._hyper: dict[tuple[int, int], Array] = {}
         super().__init__(
             params,
             lr=lr,
@@ -151,12 +200,14 @@ class SGD(Optimizer):
         if options["nesterov"] and (options["momentum"] <= 0 or options["dampening"] != 0):
             raise ValueError("SGD: nesterov needs a momentum above 0 and no dampening")
 
-    def _has_state(self, group: Mapping[str, Any]) -> bool:
-        return bool(group["momentum"])
+    def _options(self, group: Mapping[str, Any]) -> list[float]:
+        return [group[name] for name in ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")]
 
-    def _update(self, group: Mapping[str, Any], segment: Segment, i: int, where: slice, steps: int) -> None:
-        names = ("lr", "momentum", "dampening", "weight_decay", "nesterov")
-        hyper = self._hyper.setdefault((i, where.start), np.empty(7))  # one address, which a captured step can hold
-        hyper[:] = [*(group[name] for name in names), steps > 0, group["maximize"]]
+    def _choices(self, group: Mapping[str, Any]) -> tuple[Any, ...]:
+        return (bool(group["momentum"]),)
+
+    def _update(
+        self, group: Mapping[str, Any], segment: Segment, i: int, where: slice, hyper: Array, steps: Array
+    ) -> None:
         buffer = self._buffer("momentum", i, segment)[where] if group["momentum"] else None
-        k.sgd(segment.data[where], segment.grad[where], buffer, hyper)
+        k.sgd(segment.data[where], segment.grad[where], buffer, hyper, steps)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,15 @@ from . import _kernels as k
 from . import init
 from ._checks import check_data, check_drop_last, check_loss, check_model, check_validation, check_whole
 from ._kernels import Array
-from ._progress import Silent, shown
+from ._kernels.replay import Replayer, Results
+from ._progress import shown
 from .callbacks import Callback, as_callback
 from .history import History
 from .layers import Layer
-from .losses import Loss
-from .optim import SGD, Optimizer
+from .layers.layer import caller, signature
+from .losses import Loss, computed, counted, is_mean
+from .optim import Optimizer, bound
+from .step import STRETCH, Step
 
 _EVALUATED_AT_ONCE = 256  # samples; as many in `fit` as in `evaluate`, so that both give the same bits
 
@@ -52,6 +56,9 @@ def fit(
     seed: makes shuffles and dropout the same in each run by itself; None goes on with what `manual_seed` began.
     progress: show a bar for each epoch (with tqdm installed, else a line), on stderr.
 
+    The first steps run from Python and are recorded; the others are replayed without it, to the same bits (see
+    `capture`), unless a callback has an `on_batch_end`, the loss is not made of kernels, or something in the model is
+    not, of which a warning tells.
     Ctrl-C ends the training with a warning and keeps what was learned.
     Raises `ShapeError`, `DTypeError`, ValueError or TypeError, naming the argument, before anything is trained.
     """
@@ -65,22 +72,38 @@ def fit(
     x, y = check_data(model, x, y, loss)
     check_drop_last(drop_last, len(x), batch_size)
     validation = None if validation_data is None else check_validation(model, validation_data, loss)
-    step = Step(model, loss, _bound(optimizer, model))
+    step = Step(model, loss, bound(optimizer, model))
     rng = _start_random(model, seed)
     model.zero_grad()  # an earlier step may have been broken off half-way
     show = shown(progress, epochs)
     history = History()
+    training = _Pass(step, (images_last(x), y), loss, step.signature, step.optimizer.refresh)
+    validating = None if validation is None else _evaluation(model, validation, loss)
+    listening = [hook for hook in hooks if type(hook).on_batch_end is not Callback.on_batch_end]
+    stop = _stop(len(x), batch_size, drop_last)
+
+    def train() -> dict[str, float]:
+        order = rng.permutation(len(x)) if shuffle else None
+        means, batches = _Means(loss), 0
+        show.begin(-(-stop // batch_size))
+        for done, value in training.batches(order, batch_size, stop, means, replay=not listening):
+            show.batches(done, means)
+            for hook in listening:
+                hook.on_batch_end(model, batches, value)
+            batches += done
+        return means.values()
 
     def epoch() -> None:
-        start = time.perf_counter()
-        order = rng.permutation(len(x)) if shuffle else None
-        train = _train(step, x, y, order, batch_size, drop_last, hooks, show)
+        known, start = training.obstacle, time.perf_counter()
+        train_means = train()
         seconds = time.perf_counter() - start
-        after = {} if validation is None else _evaluate(model, *validation, loss, _EVALUATED_AT_ONCE, False)
-        history._add(train, after, seconds)
-        if not np.isfinite(train["loss"]):
-            warnings.warn(f"fit: the loss is {train['loss']}; a smaller learning rate may help", stacklevel=3)
-        show.end({**train, **{f"val_{name}": value for name, value in after.items()}}, seconds)
+        after = {} if validating is None else validating.means(_EVALUATED_AT_ONCE)
+        if training.obstacle != known:
+            warnings.warn(f"fit: steps run from Python, which is slower: {training.obstacle}", stacklevel=3)
+        history._add(train_means, after, seconds)
+        if not np.isfinite(train_means["loss"]):
+            warnings.warn(f"fit: the loss is {train_means['loss']}; a smaller learning rate may help", stacklevel=3)
+        show.end({**train_means, **{f"val_{name}": value for name, value in after.items()}}, seconds)
 
     try:
         for hook in hooks:
@@ -111,39 +134,21 @@ def evaluate(
     check_whole("batch_size", batch_size, 1)
     x, y = check_data(model, x, y, loss)
     check_drop_last(drop_last, len(x), batch_size)
-    return _evaluate(model, x, y, loss, batch_size, drop_last)
+    return _evaluation(model, (x, y), loss).means(batch_size, drop_last)
 
 
-# --- batches ----------------------------------------------------------------------------------------------------------
-
-
-class Step:
-    """One update: forward, loss, backward, optimizer. All that happens to a batch happens here."""
-
-    def __init__(self, model: Layer, loss: Loss, optimizer: Optimizer) -> None:
-        self.model, self.loss, self.optimizer = model, loss, optimizer
-        self.count_correct = getattr(loss, "count_correct", None)
-
-    def __call__(self, x: Array, y: Array) -> tuple[float, int]:
-        """The batch's loss before the update, and how many of its samples were right (0 without labels)."""
-        scores, backward = self.model.forward(x, train=True)
-        value, loss_backward = self.loss.forward(scores, y)
-        correct = 0 if self.count_correct is None else self.count_correct(scores, y)
-        backward(loss_backward(), need_dx=False)
-        self.optimizer.step()
-        return value, correct
+# --- passes over data -------------------------------------------------------------------------------------------------
 
 
 class _Means:
     """Means over samples of what batches report."""
 
     def __init__(self, loss: Loss) -> None:
-        self.is_sum = getattr(loss, "reduction", "mean") == "sum"
-        self.has_accuracy = hasattr(loss, "count_correct")
+        self.is_mean, self.has_accuracy = is_mean(loss), hasattr(loss, "count_correct")
         self.loss, self.correct, self.samples = 0.0, 0, 0
 
     def add(self, value: float, correct: int, samples: int) -> None:
-        self.loss += value if self.is_sum else value * samples
+        self.loss += value * samples if self.is_mean else value
         self.correct += correct
         self.samples += samples
 
@@ -152,67 +157,83 @@ class _Means:
         return {**means, "accuracy": self.correct / self.samples} if self.has_accuracy else means
 
 
-def _batches(
-    x: Array, y: Array, order: Array | None, batch_size: int, drop_last: bool
-) -> Iterator[tuple[Array, Array]]:
-    """x and y a batch at a time, in the order given, None for their own."""
-    for i in range(0, _stop(len(x), batch_size, drop_last), batch_size):
-        if order is None:
-            yield x[i : i + batch_size], y[i : i + batch_size]
-        else:
-            where = order[i : i + batch_size]
-            yield k.gather_rows(x, where), k.gather_rows(y, where)
+class _Pass:
+    """What is done to each batch of some data, in their order or in that of a permutation; replayed where it can be."""
+
+    def __init__(
+        self,
+        body: Callable[[Array, Array], Results],
+        data: tuple[Array, Array],
+        loss: Loss,
+        signature: Callable[[], list[Any]],
+        refresh: Callable[[], None] = lambda: None,
+    ) -> None:
+        """body: from a batch (x, y) to its loss and how many were right; signature, refresh: as of `Replayer`."""
+        self._data, self._loss, self._body = data, loss, body
+        self._in_order = Replayer(body, signature, caller, refresh)
+        self._permuted = Replayer(self._gather, signature, caller, refresh)
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why nothing is replayed, once that is known."""
+        return self._in_order.obstacle or self._permuted.obstacle
+
+    def _gather(self, where: Array) -> Results:
+        x, y = (k.gather_rows(a, where) for a in self._data)
+        return self._body(x, y)
+
+    def batches(
+        self, order: Array | None, batch_size: int, stop: int, means: _Means, replay: bool = True
+    ) -> Iterator[tuple[int, float]]:
+        """Go through the first `stop` samples, adding to `means`; yields how many batches were done, and the last loss.
+
+        One batch at a time, or about 50 ms of replayed ones, whose last loss is not known.
+        """
+        replay = replay and hasattr(self._loss, "compute")
+        replayer, body = (self._in_order, self._body) if order is None else (self._permuted, self._gather)
+        sources = self._data if order is None else (order,)
+        at = 0
+        while at < stop:
+            size, done, value = min(batch_size, stop - at), 1, math.nan
+            slots = tuple(a[at : at + size] for a in sources)
+            record = replayer.record(slots) if replay else None
+            if record is None:
+                results = replayer.run(slots) if replay else body(*slots)
+                value = float(results[0][0])
+                means.add(value, int(results[1][0]) if len(results) > 1 else 0, size)
+            else:
+                strides, weight = tuple(size * a.strides[0] for a in sources), size if means.is_mean else 1
+                done, means.loss, right = record.run(slots, strides, (stop - at) // size, STRETCH, means.loss, weight)
+                means.correct += right
+                means.samples += done * size
+            yield done, value
+            at += done * size
+
+    def means(self, batch_size: int, drop_last: bool = False) -> dict[str, float]:
+        """The means over all samples, in order."""
+        means = _Means(self._loss)
+        for _ in self.batches(None, batch_size, _stop(len(self._data[0]), batch_size, drop_last), means):
+            pass
+        return means.values()
+
+
+def _evaluation(model: Layer, data: tuple[Array, Array], loss: Loss) -> _Pass:
+    """The forward pass and the loss, dropout off."""
+
+    def body(x: Array, y: Array) -> Results:
+        scores = model.forward(x, train=False)[0]
+        return computed(loss, scores, y, need_grad=False)[0], *counted(loss, scores, y)
+
+    return _Pass(body, data, loss, lambda: [*signature(model), *vars(loss).values()])
 
 
 def _stop(samples: int, batch_size: int, drop_last: bool) -> int:
     return samples - samples % batch_size if drop_last else samples
 
 
-def _train(
-    step: Step,
-    x: Array,
-    y: Array,
-    order: Array | None,
-    batch_size: int,
-    drop_last: bool,
-    hooks: Sequence[Callback],
-    show: Silent,
-) -> dict[str, float]:
-    """One epoch."""
-    means = _Means(step.loss)
-    listening = [hook for hook in hooks if type(hook).on_batch_end is not Callback.on_batch_end]
-    show.begin(-(-_stop(len(x), batch_size, drop_last) // batch_size))
-    for i, batch in enumerate(_batches(x, y, order, batch_size, drop_last)):
-        value, correct = step(*batch)
-        means.add(value, correct, len(batch[1]))
-        show.batch(means)
-        for hook in listening:
-            hook.on_batch_end(step.model, i, value)
-    return means.values()
-
-
-def _evaluate(model: Layer, x: Array, y: Array, loss: Loss, batch_size: int, drop_last: bool) -> dict[str, float]:
-    means = _Means(loss)
-    count_correct = getattr(loss, "count_correct", None)
-    for batch, target in _batches(x, y, None, batch_size, drop_last):
-        scores, _ = model.forward(batch, train=False)
-        value, _ = loss.forward(scores, target, need_grad=False)
-        means.add(value, 0 if count_correct is None else count_correct(scores, target), len(target))
-    return means.values()
-
-
-def _bound(optimizer: Optimizer | None, model: Layer) -> Optimizer:
-    """The optimizer, which has parameters of the model now if it had none."""
-    if optimizer is None:
-        optimizer = SGD(lr=0.01, momentum=0.9)
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer: expected an optimizer such as SGD(lr=0.01), got {optimizer!r}")
-    if not optimizer.param_groups:
-        optimizer.bind(model.parameters())
-    updated = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    if not any(id(p) in updated for p in model.parameters()):
-        raise ValueError("optimizer: it has parameters, but none of this model; make a new one for each model")
-    return optimizer
+def images_last(x: Array) -> Array:
+    """Images (N, C, H, W) with their channels last in memory, as kernels want them, so that no batch need be copied."""
+    return k.copy(x, channels_last=True) if x.ndim == 4 and x.shape[1] > 1 else x
 
 
 def _start_random(model: Layer, seed: int | None) -> np.random.Generator:

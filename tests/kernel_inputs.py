@@ -23,7 +23,6 @@ HYPER = {
     "dampening": 0.25,
     "weight_decay": 0.01,
     "nesterov": 0.0,
-    "started": 1.0,
     "maximize": 0.0,
 }
 
@@ -108,6 +107,8 @@ def make(kernel: Kernel, sample: Sample, dtype: str = "float64", seed: int = 0) 
         if kernel.name == "max_pool2d_backward" and arg.name == "index":
             x = rng.standard_normal((d["N"], d["C"], d["H"], d["W"]))
             return max_pool2d(x, **{name: v for name, v in params.items() if name != "input_size"})[1]
+        if arg.name == "steps":
+            return np.full(shape, 3)
         if arg.name == "hyper":
             return np.array(list(HYPER.values()))
         a: Array = random(shape, dtype if arg.dtype in ("real", "any") else arg.dtype, rng)

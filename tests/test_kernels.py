@@ -420,7 +420,7 @@ def test_gather_rows_of_any_shape(backend: str, m: int, b: int, row: tuple[int, 
 @pytest.mark.parametrize("momentum,nesterov", [(0.0, 0), (0.9, 0), (0.9, 1)])
 def test_sgd_with_every_option(backend: str, dtype: str, momentum: float, nesterov: int) -> None:
     kernel = TABLE["sgd"]
-    (param, grad, buffer, _), params = make(kernel, {"n": 53}, dtype)
+    (param, grad, buffer, _, _), params = make(kernel, {"n": 53, "T": 2}, dtype)
     assert buffer is not None
     for dampening, weight_decay, started, maximize in product((0.0, 0.5), (0.0, 0.1), (0, 1), (0, 1)):
         hyper = HYPER | {
@@ -428,13 +428,12 @@ def test_sgd_with_every_option(backend: str, dtype: str, momentum: float, nester
             "dampening": dampening,
             "weight_decay": weight_decay,
             "nesterov": nesterov,
-            "started": started,
             "maximize": maximize,
         }
         before = buffer if started else np.full_like(buffer, np.nan)  # what the first step must not look at
-        inputs: Inputs = [param, grad, before, np.array(list(hyper.values()))]
+        inputs: Inputs = [param, grad, before, np.array(list(hyper.values())), np.full(2, 4 * started)]
         assert_contract(backend, kernel, inputs, params, dtype, "stored")
-        assert_contract(backend, kernel, [param, grad, None, inputs[3]], params, dtype, "stored")
+        assert_contract(backend, kernel, [param, grad, None, *inputs[3:]], params, dtype, "stored")
 
 
 @every_backend
@@ -540,7 +539,13 @@ def zeros(*shape: int, dtype: Any = "float32") -> Array:
         ("cross_entropy", (zeros(2, 3), zeros(3, dtype="int64")), {"mean": 1}, ShapeError, r"labels of shape \(N=2\)"),
         ("relu_backward", (zeros(2, 6), zeros(2, 5)), {}, ShapeError, "relu_backward: expected y of shape"),
         ("relu_backward", (zeros(2, 6), zeros(3, 4)), {}, ShapeError, "relu_backward: expected y of shape"),
-        ("sgd", (zeros(3), zeros(3), None, zeros(6, dtype="float64")), {}, ShapeError, r"hyper of shape \(7\)"),
+        (
+            "sgd",
+            (zeros(3), zeros(3), None, zeros(7, dtype="float64"), zeros(1, dtype="int64")),
+            {},
+            ShapeError,
+            r"hyper of shape \(6\)",
+        ),
         ("next_key", (zeros(2, dtype="uint64"),), {}, ShapeError, r"state of shape \(3\)"),
         ("conv2d", (zeros(1, 2, 5, 5), zeros(4, 2, 3, 3), None), CONV | {"stride": (0, 1)}, ShapeError, "at least 1"),
         ("conv2d", (zeros(1, 2, 5, 5), zeros(4, 2, 3, 3), None), CONV | {"dilation": (1, 0)}, ShapeError, "at least 1"),

@@ -162,7 +162,7 @@ def test_what_a_kernel_refuses(backend: str) -> None:
         frozen = np.ones(4, "f")
         frozen.flags.writeable = False
         with pytest.raises(ValueError, match="param is changed in place, but it is read-only"):
-            k.sgd(frozen, np.ones(4, "f"), None, np.array([1.0, 0, 0, 0, 0, 0, 0]))
+            k.sgd(frozen, np.ones(4, "f"), None, np.array([1.0, 0, 0, 0, 0, 0]), np.zeros(1, np.int64))
 
 
 def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:

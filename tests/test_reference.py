@@ -174,11 +174,13 @@ def test_sgd_is_pytorchs(
     rng = np.random.default_rng(0)
     param = rng.standard_normal(7)
     buffer = np.full(7, np.nan) if momentum else None  # the first step must not look at it
+    steps = np.zeros(1, np.int64)
+    hyper = np.array([0.1, momentum, dampening, weight_decay, nesterov, maximize])
     tparam = torch.tensor(param.copy(), requires_grad=True)
     optimizer = torch.optim.SGD([tparam], 0.1, momentum, dampening, weight_decay, nesterov, maximize=maximize)
-    for step in range(4):
+    for _ in range(4):
         grad = rng.standard_normal(7)
-        sgd(param, grad, buffer, np.array([0.1, momentum, dampening, weight_decay, nesterov, step > 0, maximize]))
+        sgd(param, grad, buffer, hyper, steps)
         tparam.grad = torch.tensor(grad)
         optimizer.step()
         assert_equal(param, tparam.detach())

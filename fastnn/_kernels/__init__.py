@@ -74,6 +74,12 @@ def get_num_threads() -> int:
     return _runtime.get_num_threads() if COMPILED else 1
 
 
+def changed() -> None:
+    """Note that something changed on which a captured step may depend: a layer, a parameter, an option, the threads."""
+    if COMPILED:
+        _runtime.changed()
+
+
 def aligned_zeros(size: int, dtype: str) -> Array:
     """A flat array of zeros that begins at a multiple of 64 bytes, for parameters and what goes with them."""
     itemsize = np.dtype(dtype).itemsize
@@ -90,6 +96,7 @@ __all__ = [
     "active",
     "aligned_zeros",
     "backends",
+    "changed",
     "get_num_threads",
     "isa",
     "set_num_threads",

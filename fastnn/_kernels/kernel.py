@@ -79,6 +79,7 @@ class Backend(Protocol):
     """What computes a planned call."""
 
     name: str
+    Record: Any  #: the class of its records of calls, which can be replayed; None where there is none
 
     def run(
         self, plan: Plan, inputs: Sequence[Array | None], params: Mapping[str, Any], out: Sequence[Target]

@@ -18,6 +18,8 @@ class Sequential(Layer):
     Parameters have PyTorch's keys: ``0.weight``, or ``conv1.weight``.
     """
 
+    is_container = True
+
     def __init__(self, *layers: Layer | Mapping[str, Layer]) -> None:
         named = dict(layers[0]) if len(layers) == 1 and isinstance(layers[0], Mapping) else dict(_numbered(layers))
         for name, layer in named.items():

@@ -42,6 +42,11 @@ class Parameter:
         self.grad = data
         Segment([self])
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        if name != "used":
+            k.changed()
+
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of data and gradient."""

@@ -30,6 +30,7 @@ class NativeBackend:
     """Runs planned calls on the compiled kernels of one instruction set."""
 
     name = "native"
+    Record = _runtime.Record
 
     def __init__(self, isa: str) -> None:
         self.isa = isa

@@ -1,15 +1,20 @@
 """The native runtime: makes a planned call into one C record and runs it.
 
 A record (`call_t`) holds the kernel's address, the arrays' addresses and every number the kernel needs, so that it can be
-run again without Python: a captured step is a list of such records. Two functions therefore see every call: `execute` runs
-each record, and `allocate` is where all memory for outputs, copies and scratch comes from.
+run again without Python. Two functions therefore see every call: `perform` runs it, and notes it where a `Record` is in
+progress (record.pxi), and `allocate` is where all memory for outputs, copies and scratch comes from.
 """
 
 cimport cython
 cimport numpy as cnp
 from cpython.ref cimport Py_INCREF
-from libc.stdlib cimport free
-from libc.string cimport memset
+from libc.math cimport NAN
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcmp, memcpy, memset
+
+cdef extern from "pythread.h":
+    unsigned long PyThread_get_thread_ident()
 
 cdef extern from "stdlib.h" nogil:
     int posix_memalign(void** address, size_t alignment, size_t size)
@@ -46,7 +51,6 @@ from fastnn._errors import DTypeError, ShapeError
 cnp.import_array()
 
 
-
 def runnable():
     """Names of the instruction sets that this processor runs, the widest last."""
     names = ["base"]
@@ -65,6 +69,7 @@ def pool_address():
 def set_num_threads(int threads):
     with nogil:
         pool_resize(threads)
+    changed()
 
 
 def get_num_threads():
@@ -100,6 +105,7 @@ cdef int size_class(size_t size, size_t* rounded) noexcept:
 
 
 @cython.final
+@cython.no_gc  # a record refers to no array of its own arena, so there is no cycle
 @cython.freelist(64)
 cdef class Memory:
     """A block of memory under an array, given back when the last array on it is gone."""
@@ -107,13 +113,16 @@ cdef class Memory:
     cdef char* address
     cdef size_t size
     cdef int kind
+    cdef Record owner  # the record in whose arena it lies, None for none
 
     def __cinit__(self, size_t size):
         global kept_bytes
         if size > MOST_BYTES:
             raise MemoryError(f"no memory for {size} bytes")
         self.kind = size_class(size, &self.size)
-        if self.kind < CLASSES and kept_count[self.kind]:
+        if records_here():
+            self.address, self.owner = recording.take(self.size), recording
+        elif self.kind < CLASSES and kept_count[self.kind]:
             kept_count[self.kind] -= 1
             kept_bytes -= self.size
             self.address = <char*>kept[self.kind][kept_count[self.kind]]
@@ -125,7 +134,9 @@ cdef class Memory:
         global kept_bytes
         if self.address == NULL:
             return
-        if self.kind < CLASSES and kept_count[self.kind] < KEPT_PER_CLASS and kept_bytes + self.size <= KEPT_BYTES:
+        if self.owner is not None:
+            self.owner.give(self.address)
+        elif self.kind < CLASSES and kept_count[self.kind] < KEPT_PER_CLASS and kept_bytes + self.size <= KEPT_BYTES:
             kept[self.kind][kept_count[self.kind]] = self.address
             kept_count[self.kind] += 1
             kept_bytes += self.size
@@ -177,12 +188,20 @@ cdef bint is_dense(cnp.ndarray a, const int* order):
 
 
 cdef void execute(call_t* call) noexcept:
-    """Run one record."""
+    """Run one call."""
     cdef unsigned long saved
     with nogil:
         saved = flush_denormals()
         call.fn(call.p[0], call)
         restore_denormals(saved)
+
+
+cdef inline void perform(call_t* call, str name, list arrays, unsigned written) except *:
+    """Run one call, and note it where a record is in progress: see `Record.perform`."""
+    if records_here():
+        recording.perform(call, name, arrays, written)
+    else:
+        execute(call)
 
 
 cdef cnp.ndarray dense_copy(kernel_fn copy, cnp.ndarray x, const int* order):
@@ -216,7 +235,7 @@ cdef cnp.ndarray dense_copy(kernel_fn copy, cnp.ndarray x, const int* order):
     call.n[0], call.n[1], call.n[14] = x.itemsize, dims, across
     call.p[0], call.p[1] = cnp.PyArray_DATA(y), cnp.PyArray_DATA(x)
     call.threads = POOL_MAX_THREADS  # it needs no scratch
-    execute(&call)
+    perform(&call, "copy", [y, x], 1)
     return y
 
 
@@ -248,6 +267,7 @@ cdef class Bound:
     cdef bint is_copy
     cdef kernel_fn copy
     cdef size_t shared
+    cdef unsigned written  # bit i: array i is changed
     cdef str name
     cdef tuple names
 
@@ -285,6 +305,8 @@ cdef class Bound:
             a.order[i] = axis
         a.follows = arg.dims[len(arg.dims) - 1:] == ("*",)
         a.inout, a.adds, a.optional = arg.inout, arg.adds, arg.optional
+        if a.inout or a - self.args < self.outputs:
+            self.written |= 1 << (a - self.args)
 
     cdef const int* _order(self, int i, const int* first):
         return first if self.args[i].follows else self.args[i].order
@@ -301,7 +323,7 @@ cdef class Bound:
         cdef int i
         cdef cnp.ndarray a
         cdef const int* first = self._first_order(inputs[0])
-        cdef list keep = [], results = [], late = None
+        cdef list arrays = [None] * (self.outputs + self.inputs), results = [], late = None
         if self.is_copy:
             return self._copy(inputs[0], out[0])
         for i in range(self.inputs):
@@ -314,19 +336,20 @@ cdef class Bound:
                 if self.args[self.outputs + i].inout:
                     raise ValueError(f"{self.name}: {self.names[self.outputs + i]} is changed in place, so it must be contiguous")
                 a = dense_copy(self.copy, a, self._order(self.outputs + i, first))
-            keep.append(a)
+            arrays[self.outputs + i] = a
             call.p[self.outputs + i] = cnp.PyArray_DATA(a)
             if i == 0:
                 self._extra(&call, a, first)
         for i in range(self.outputs):
-            late = self._target(&call, i, first, out[i], results, late)
+            late = self._target(&call, i, first, out[i], arrays, results, late)
         call.threads = pool_size()
         if self.shared or call.own_size:
             memory = allocate(self.shared + call.threads * call.own_size)
             call.shared = (<Memory>memory).address
             call.own = call.shared + self.shared
-        execute(&call)
+        perform(&call, self.name, arrays, self.written)
         if late is not None:
+            self._not_by_a_kernel()
             for target, value, added in late:
                 if added:
                     target += value
@@ -334,7 +357,8 @@ cdef class Bound:
                     target[...] = value
         return tuple(results)
 
-    cdef list _target(self, call_t* call, int i, const int* first, target, list results, list late):
+    cdef list _target(self, call_t* call, int i, const int* first, target, list arrays, list results,
+                      list late):
         """Point output i at its target; one that is not contiguous is filled afterwards."""
         cdef cnp.ndarray a
         cdef bint added = False
@@ -356,6 +380,7 @@ cdef class Bound:
                 added = False
         else:
             a = target
+        arrays[i] = a
         results.append(a if target is None else target)
         call.p[i] = cnp.PyArray_DATA(a)
         if added:
@@ -387,6 +412,11 @@ cdef class Bound:
         call.n[self.sizes + 1] = cnp.PyArray_DIM(a, 1) if last else 1  # channels
         call.n[self.sizes + 2] = cnp.PyArray_DIM(a, 2) * cnp.PyArray_DIM(a, 3) if last else 1  # pixels
 
+    cdef void _not_by_a_kernel(self):
+        """The result goes into an array laid out otherwise by NumPy, which no record can repeat."""
+        if records_here():
+            recording.refuse(f"{self.name} wrote to an array that is laid out otherwise than its row says, or was added to one")
+
     cdef tuple _copy(self, cnp.ndarray x, target):
         cdef const int* order = C_ORDER
         if self.call.n[1] and cnp.PyArray_NDIM(x) == 4:
@@ -396,8 +426,14 @@ cdef class Bound:
             return (y,)
         target, added = target if isinstance(target, tuple) else (target, False)
         self._check_target(0, target)
+        self._not_by_a_kernel()
         if added:
             target += y
         else:
             target[...] = y
         return (target,)
+
+
+# --- records -------------------------------------------------------------------------------------------------------------
+
+include "record.pxi"

@@ -51,6 +51,7 @@ class ReferenceBackend:
     """Runs a planned call as plain NumPy."""
 
     name = "reference"
+    Record = None
 
     def run(
         self, plan: Plan, inputs: Sequence[Array | None], params: Mapping[str, Any], out: Sequence[Target]

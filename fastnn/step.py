@@ -1,0 +1,140 @@
+"""One training step: forward, loss, backward, update; from Python, or captured and replayed without it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ._checks import check_data, check_loss, check_model, scores_of_one
+from ._errors import ShapeError
+from ._kernels import Array, active
+from ._kernels.replay import Replayer, Results, another, without_gaps
+from .layers import Layer
+from .layers.layer import as_real, caller, signature
+from .losses import Loss, check_labels, check_range, computed, counted, is_mean
+from .optim import Optimizer, bound
+
+STRETCH = 0.05  #: seconds of replay after which Python may serve signals
+
+
+class CaptureError(RuntimeError):
+    """A step that cannot be replayed; the message says why."""
+
+
+class Step:
+    """One update. All that happens to a batch happens here."""
+
+    def __init__(self, model: Layer, loss: Loss, optimizer: Optimizer) -> None:
+        self.model, self.loss, self.optimizer = model, loss, optimizer
+
+    def __call__(self, x: Array, y: Array) -> Results:
+        """The batch's loss before the update, (1,) float64, and (1,) int64 how many were right, if y are labels."""
+        scores, backward = self.model.forward(x, train=True)
+        loss, loss_backward = computed(self.loss, scores, y)
+        correct = counted(self.loss, scores, y)
+        backward(loss_backward(), need_dx=False)
+        self.optimizer.step()
+        for p in self.model.parameters():
+            p.used = False  # gradients of those that the optimizer does not know are of one step, too
+        return loss, *correct
+
+    def signature(self) -> list[Any]:
+        """What decides which kernels a step calls, and on what."""
+        return [*signature(self.model), self.loss, *vars(self.loss).values(), *self.optimizer.structure()]
+
+
+class CapturedStep:
+    """A training step that runs without Python inside: what `capture` returns.
+
+    A batch of another size is captured when it comes, and so is the step anew when something changed that it depends
+    on: a layer was frozen, a parameter replaced, the number of threads set. Options of the optimizer may be changed in
+    its `param_groups` at any time.
+    """
+
+    def __init__(self, step: Step, classes: int, batch_size: int) -> None:
+        """classes: labels are to be below it, 0 for targets that are no labels."""
+        self._step, self._classes, self._batch_size = step, classes, batch_size
+        self._replayer = Replayer(step, step.signature, caller, step.optimizer.refresh, classes)
+        self._call: Any = lambda slots: None  #: `Record.call` of the last shape
+
+    def __call__(self, x: Array, y: Array) -> float:
+        """One step on a batch; returns its loss before the update.
+
+        x: (N, …), y: (N,) labels or (N, …) targets, as of `fit`. Raises what `fit` raises, and `CaptureError` where the
+        step cannot be replayed any more.
+        """
+        loss: float | None = self._call((x, y))
+        return self._prepared(x, y) if loss is None else loss
+
+    def epoch(self, x: Array, y: Array) -> float:
+        """A step on each batch of x and y in turn, as large as that of `capture`; returns the mean loss of a sample.
+
+        Python comes in only between stretches of 50 ms, for Ctrl-C. What is left over at the end is a smaller batch.
+        """
+        x, y = self._as_slots(x, y)
+        mean, batch = is_mean(self._step.loss), self._batch_size
+        total, at, whole = 0.0, 0, len(x) - len(x) % batch
+        while at < whole:
+            slots = x[at : at + batch], y[at : at + batch]
+            strides = tuple(batch * a.strides[0] for a in slots)
+            steps = (whole - at) // batch
+            done, total, _ = self._record(slots).run(slots, strides, steps, STRETCH, total, batch if mean else 1)
+            at += done * batch
+        if at < len(x):
+            total += self(x[at:], y[at:]) * (len(x) - at if mean else 1)
+        return total / len(x)
+
+    def _prepared(self, x: Any, y: Any) -> float:
+        """A step on a batch that the last record does not take as it is."""
+        slots = self._as_slots(x, y)
+        self._call = self._record(slots).call
+        loss: float | None = self._call(slots)
+        if loss is None:
+            raise CaptureError("a step cannot be replayed within another one, or by two threads at once")
+        return loss
+
+    def _record(self, slots: tuple[Array, Array]) -> Any:
+        record = self._replayer.record(slots)
+        if record is None and self._replayer.obstacle is None:
+            self._replayer.prepare(slots, tuple(another(a) for a in slots))
+            record = self._replayer.record(slots)
+        if record is None:
+            raise CaptureError(f"the step cannot be captured: {self._replayer.obstacle or 'another one is just being'}")
+        return record
+
+    def _as_slots(self, x: Any, y: Any) -> tuple[Array, Array]:
+        """x and y as kernels take them, without gaps."""
+        dtype = self._step.model.dtype
+        x = as_real(x, dtype, "x")
+        if not self._classes:
+            y = as_real(y, dtype, "y")
+            if len(y) != len(x):
+                raise ShapeError(f"y: expected {len(x)} targets, one for each sample, got shape {y.shape}")
+        else:
+            y = check_labels(y, len(x), "y")
+            check_range(y, self._classes, "y")
+        return without_gaps(x), np.ascontiguousarray(y)
+
+
+def capture(model: Layer, loss: Loss, optimizer: Optimizer, x: Any, y: Any) -> CapturedStep:
+    """The training step for a loop of one's own, without Python inside: ``step = capture(…)``, ``loss = step(x, y)``.
+
+    x, y: a batch, as of `fit`. optimizer: one without parameters gets all of the model's.
+    The step is recorded on this batch and verified on another one made from it; weights, optimizer and dropout are as
+    before afterwards. It computes, to the bit, what the same loop from Python does.
+    Raises what `fit` raises of bad arguments, and `CaptureError`, naming the layer, where something in the step is not
+    computed by kernels, or not by the same ones each time. A choice that depends on data has to be made in a kernel.
+    """
+    check_model(model)
+    loss = check_loss(loss)
+    x, y = check_data(model, x, y, loss)
+    step = Step(model, loss, bound(optimizer, model))
+    if not hasattr(loss, "compute"):
+        raise CaptureError(f"{type(loss).__name__} is not made of kernels: it has no `compute`")
+    if active().Record is None:
+        raise CaptureError(f"the {active().name} backend cannot replay: it runs from Python")
+    model.zero_grad()  # an earlier step may have been broken off half-way
+    captured = CapturedStep(step, scores_of_one(model, x).shape[1] if hasattr(loss, "count_correct") else 0, len(x))
+    captured._record(captured._as_slots(x, y))
+    return captured

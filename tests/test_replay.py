@@ -1,0 +1,575 @@
+"""Captured steps and replayed predictions: the bits are those from Python; what cannot be replayed is caught."""
+
+from __future__ import annotations
+
+import threading
+import tracemalloc
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastnn as fn
+from fastnn import _kernels as k
+from fastnn._kernels import Array
+from fastnn.layers.layer import Backward
+
+if not k.COMPILED:
+    pytest.skip("installed without compiled kernels", allow_module_level=True)
+
+RNG = np.random.default_rng(5)
+X = RNG.standard_normal((90, 2, 8, 8)).astype(np.float32)
+ROWS = np.ascontiguousarray(X[:, 0, :3, :4]).reshape(90, 12)
+Y = RNG.integers(0, 5, 90)
+
+
+class Slow(fn.Callback):
+    """A callback for each batch, so that nothing is replayed."""
+
+    def on_batch_end(self, model: fn.Layer, batch: int, loss: float) -> None:
+        pass
+
+
+class Counting(fn.Layer):
+    """Counts how often it is called from Python."""
+
+    def __init__(self) -> None:
+        self.calls = [0]
+
+    def forward(self, x: Array, train: bool = False) -> tuple[Array, Backward]:
+        self.calls[0] += 1
+        return x, lambda dy, need_dx=True: dy
+
+
+def cnn(dtype: str = "float32") -> fn.Sequential:
+    fn.manual_seed(3)
+    return fn.Sequential(
+        fn.Conv2d(2, 6, 3, padding=1, dtype=dtype),
+        fn.ReLU(),
+        fn.MaxPool2d(2),
+        fn.Conv2d(6, 9, 3, dtype=dtype),
+        fn.ReLU(),
+        fn.Flatten(),
+        fn.Dropout(0.3),
+        fn.Linear(36, 5, dtype=dtype),
+    )
+
+
+def mlp(*more: fn.Layer) -> fn.Sequential:
+    fn.manual_seed(4)
+    return fn.Sequential(fn.Linear(12, 7), *more, fn.ReLU(), fn.Linear(7, 5))
+
+
+def sgd(model: fn.Layer, **options: Any) -> fn.SGD:
+    return fn.SGD(model.parameters(), **{"lr": 0.05, "momentum": 0.9, "nesterov": True, **options})
+
+
+def eager(model: fn.Layer, optimizer: fn.SGD, x: Array, y: Array) -> float:
+    scores, backward = model.forward(x, train=True)
+    loss, loss_backward = fn.CrossEntropyLoss().forward(scores, y)
+    backward(loss_backward(), need_dx=False)
+    optimizer.step()
+    return loss
+
+
+def assert_same(a: fn.Layer, b: fn.Layer) -> None:
+    for (name, p), q in zip(a.named_parameters(), b.parameters(), strict=True):
+        assert np.array_equal(p.data, q.data), name
+        assert np.array_equal(p.grad, q.grad), f"gradient of {name}"
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    before = k.get_num_threads()
+    fn.set_num_threads(2)
+    yield
+    fn.set_num_threads(before)
+
+
+# --- the same bits ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_captured_step_has_the_bits_of_the_loop(dtype: str, threads: int) -> None:
+    fn.set_num_threads(threads)
+    x = X.astype(dtype)
+    a, b = cnn(dtype), cnn(dtype)
+    one, other = sgd(a), sgd(b)
+    step = fn.capture(b, fn.CrossEntropyLoss(), other, x[:20], Y[:20])
+    for i in (0, 20, 40, 0, 60):
+        assert step(x[i : i + 20], Y[i : i + 20]) == eager(a, one, x[i : i + 20], Y[i : i + 20])
+        assert_same(a, b)
+
+
+def test_capturing_changes_nothing() -> None:
+    model = cnn()
+    optimizer = sgd(model)
+    eager(model, optimizer, X[:20], Y[:20])
+    before = [p.data.copy() for p in model.parameters()] + [p.grad.copy() for p in model.parameters()]
+    state, momentum = model[6].state.copy(), optimizer._state[0]["momentum"].copy()
+    fn.capture(model, fn.CrossEntropyLoss(), optimizer, X[:20], Y[:20])
+    after = [p.data for p in model.parameters()] + [p.grad for p in model.parameters()]
+    assert all(np.array_equal(p, q) for p, q in zip(before[: len(before) // 2], after, strict=False))
+    assert np.array_equal(model[6].state, state)
+    assert np.array_equal(optimizer._state[0]["momentum"], momentum)
+    assert optimizer._steps[0].tolist() == [1] * 6
+
+
+def test_loops_from_python_and_captured_may_alternate() -> None:
+    a, b = cnn(), cnn()
+    one, other = sgd(a), sgd(b)
+    step = fn.capture(b, fn.CrossEntropyLoss(), other, X[:20], Y[:20])
+    for i in range(6):
+        batch = X[10 * i : 10 * i + 20], Y[10 * i : 10 * i + 20]
+        expected = eager(a, one, *batch)
+        assert (step(*batch) if i % 2 else eager(b, other, *batch)) == expected
+    assert_same(a, b)
+
+
+@pytest.mark.parametrize("count", [80, 90, 20, 7])
+def test_an_epoch_is_its_steps(count: int) -> None:
+    a, b = cnn(), cnn()
+    one = sgd(a)
+    step = fn.capture(b, fn.CrossEntropyLoss(), sgd(b), X[:20], Y[:20])
+    total = 0.0
+    for i in range(0, count, 20):
+        batch = X[i : min(count, i + 20)], Y[i : min(count, i + 20)]
+        total += eager(a, one, *batch) * len(batch[0])
+    assert step.epoch(X[:count], Y[:count]) == total / count
+    assert_same(a, b)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_fit_has_the_bits_of_fit_from_python(shuffle: bool, drop_last: bool) -> None:
+    histories, models = [], []
+    for callbacks in ([], [Slow()]):
+        model = cnn()
+        how: dict[str, Any] = {"batch_size": 16, "epochs": 5, "shuffle": shuffle, "drop_last": drop_last, "seed": 1}
+        found = fn.fit(model, X, Y, optimizer=sgd(model), validation_data=(X, Y), callbacks=callbacks, **how).as_dict()
+        histories.append({name: value for name, value in found.items() if name != "seconds"})
+        models.append(model)
+    assert histories[0] == histories[1]
+    assert_same(*models)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    widths=st.lists(st.integers(1, 20), min_size=1, max_size=3),
+    samples=st.integers(1, 60),
+    batch=st.integers(1, 25),
+    reduction=st.sampled_from(["mean", "sum"]),
+    momentum=st.sampled_from([0.0, 0.9]),
+    dropout=st.booleans(),
+)
+def test_any_network(
+    widths: list[int], samples: int, batch: int, reduction: str, momentum: float, dropout: bool
+) -> None:
+    found = []
+    for callbacks in ([], [Slow()]):
+        fn.manual_seed(0)
+        layers: list[fn.Layer] = []
+        for i, o in zip([12, *widths], [*widths, 5], strict=True):
+            layers += [fn.Linear(i, o), fn.ReLU(), *([fn.Dropout(0.4)] if dropout else [])]
+        model = fn.Sequential(*layers)
+        how: dict[str, Any] = {"batch_size": batch, "epochs": 4, "seed": 2, "callbacks": callbacks}
+        loss, optimizer = fn.CrossEntropyLoss(reduction=reduction), fn.SGD(lr=0.01, momentum=momentum)
+        history = fn.fit(model, ROWS[:samples], Y[:samples], loss=loss, optimizer=optimizer, **how)
+        found.append((model, history.loss, history.accuracy))
+    assert found[0][1:] == found[1][1:]
+    assert_same(found[0][0], found[1][0])
+
+
+def test_fit_replays_all_but_the_first_steps() -> None:
+    counting = Counting()
+    fn.fit(mlp(counting), ROWS, Y, batch_size=15, epochs=10, seed=0)
+    assert counting.calls[0] == 1 + 2  # the check of the data, a step to record and one to verify; not 60
+
+
+def test_a_callback_for_each_batch_turns_replay_off() -> None:
+    counting = Counting()
+    fn.fit(mlp(counting), ROWS, Y, batch_size=15, epochs=10, seed=0, callbacks=[Slow()])
+    assert counting.calls[0] == 1 + 60
+
+
+def test_one_batch_for_ever_is_not_trusted() -> None:
+    """What is never computed anew cannot be told from what is, as long as nothing changes."""
+    counting = Counting()
+    fn.fit(mlp(counting), ROWS, Y, batch_size=90, epochs=5, shuffle=False)
+    assert counting.calls[0] == 1 + 5
+
+
+def test_replaying_allocates_nothing() -> None:
+    model = cnn()
+    step = fn.capture(model, fn.CrossEntropyLoss(), sgd(model), X[:10], Y[:10])
+    step.epoch(X, Y)
+    tracemalloc.start()
+    try:
+        for _ in range(20):
+            step.epoch(X, Y)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8192  # a batch alone is 5120 bytes of images, its activations many times as much
+
+
+# --- what must be caught ----------------------------------------------------------------------------------------------
+
+
+class Stray(fn.Layer):
+    """Doubles its input, somewhere with NumPy instead of a kernel."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+        self.kept = np.zeros((15, 7), np.float32)
+
+    def forward(self, x: Array, train: bool = False) -> tuple[Array, Backward]:
+        if self.how == "forward":
+            y = x * np.float32(2)
+        elif self.how == "kept array" and len(x) == len(self.kept):
+            y = np.multiply(x, np.float32(2), out=self.kept)
+        else:
+            y = k.linear(x, np.eye(7, dtype=np.float32) * 2 if self.how == "new array" else EYE, None)
+
+        def backward(dy: Array, need_dx: bool = True) -> Array:
+            if self.how == "backward":
+                return dy * np.float32(2)
+            return k.linear_backward_data(dy, EYE)  # type: ignore[no-any-return]
+
+        return y, backward
+
+
+EYE = np.eye(7, dtype=np.float32) * 2
+STRAYS = ["forward", "kept array", "new array", "backward"]
+
+
+@pytest.mark.parametrize("how", STRAYS)
+def test_a_stray_numpy_operation_is_found_and_named(how: str) -> None:
+    model = mlp(Stray(how))
+    with pytest.raises(fn.CaptureError, match=r"1 \(Stray\)|1 \(Linear\)|2 \(ReLU\)|0 \(Linear\)"):
+        fn.capture(model, fn.CrossEntropyLoss(), sgd(model), ROWS[:15], Y[:15])
+    assert_same(model, mlp(Stray(how)))
+
+
+@pytest.mark.parametrize("how", STRAYS)
+def test_fit_goes_on_from_python_where_a_stray_operation_was_found(how: str) -> None:
+    models, histories = [], []
+    for callbacks in ([], [Slow()]):
+        model = mlp(Stray(how))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            histories.append(fn.fit(model, ROWS, Y, batch_size=15, epochs=3, seed=0, callbacks=callbacks))
+        assert ["fit: steps run from Python" in str(w.message) for w in caught] == ([] if callbacks else [True])
+        models.append(model)
+    assert histories[0].loss == histories[1].loss
+    assert_same(*models)
+
+
+def test_what_is_not_returned_by_a_kernel_is_found() -> None:
+    class Last(fn.Layer):
+        def forward(self, x: Array, train: bool = False) -> tuple[Array, Backward]:
+            return x + np.float32(1), lambda dy, need_dx=True: dy
+
+    model = fn.Sequential(fn.Linear(12, 5), Last())
+    for _ in range(4):
+        x = RNG.standard_normal((6, 12)).astype(np.float32)
+        assert np.array_equal(model.scores(x), model(x))
+
+
+def test_a_layer_that_changes_in_each_run_is_not_replayed() -> None:
+    class Remembers(fn.Layer):
+        def forward(self, x: Array, train: bool = False) -> tuple[Array, Backward]:
+            self.last = x
+            return x, lambda dy, need_dx=True: dy
+
+    with pytest.warns(UserWarning, match="attributes of a layer, or options, change from run to run"):
+        fn.fit(mlp(Remembers()), ROWS, Y, batch_size=15, epochs=2)
+
+
+def test_a_loss_of_numpy_is_not_replayed() -> None:
+    class Mean:
+        def forward(self, scores: Array, target: Any, need_grad: bool = True) -> tuple[float, Callable[[], Array]]:
+            return float((scores**2).mean()), lambda: scores * np.float32(2 / scores.size)
+
+    model = mlp()
+    with pytest.raises(fn.CaptureError, match="Mean is not made of kernels"):
+        fn.capture(model, Mean(), sgd(model), ROWS, ROWS)
+    history = fn.fit(model, ROWS, ROWS, loss=Mean(), epochs=3, batch_size=15)
+    assert history.loss[2] < history.loss[0]
+
+
+def test_a_loss_that_computes_with_numpy_is_found() -> None:
+    class Scaled(fn.CrossEntropyLoss):
+        def compute(self, scores: Array, labels: Array, need_grad: bool = True) -> Any:
+            loss, backward = super().compute(scores, labels, need_grad)
+            return loss * 2, lambda: backward() * np.float32(2)
+
+    model = mlp()
+    with pytest.raises(fn.CaptureError, match="Linear"):
+        fn.capture(model, Scaled(), sgd(model), ROWS, Y)
+
+
+def test_the_reference_is_not_captured_but_trains() -> None:
+    model = mlp()
+    with fn.use_backend("reference"):
+        with pytest.raises(fn.CaptureError, match="the reference backend cannot replay"):
+            fn.capture(model, fn.CrossEntropyLoss(), sgd(model), ROWS, Y)
+        assert len(fn.fit(model, ROWS, Y, epochs=3, batch_size=15).loss) == 3
+
+
+# --- what may change --------------------------------------------------------------------------------------------------
+
+
+class Twins:
+    """A model trained by a captured step, and one that does the same from Python."""
+
+    def __init__(self, make: Callable[[], fn.Sequential] = mlp, **options: Any) -> None:
+        self.models = make(), make()
+        self.optimizers = [sgd(model, **options) for model in self.models]
+        self.x = ROWS if make is mlp else X
+        self.step_ = fn.capture(self.models[0], fn.CrossEntropyLoss(), self.optimizers[0], self.x[:20], Y[:20])
+
+    def step(self, i: int = 0, size: int = 20) -> None:
+        x, y = self.x[i : i + size], Y[i : i + size]
+        assert self.step_(x, y) == eager(self.models[1], self.optimizers[1], x, y)
+        assert_same(*self.models)
+
+
+def test_a_replaced_array_of_a_parameter() -> None:
+    twins = Twins()
+    twins.step()
+    for model in twins.models:
+        model[0].weight.data = np.full((7, 12), np.float32(0.1))
+    twins.step(20)
+    twins.step(40)
+
+
+def test_a_replaced_parameter() -> None:
+    twins = Twins()
+    twins.step()
+    for model, optimizer in zip(twins.models, twins.optimizers, strict=True):
+        model[0].weight = fn.Parameter(np.full((7, 12), np.float32(0.1)))
+        optimizer.param_groups[0]["lr"] = 0.01
+    for i in (20, 40):  # which the optimizers do not know: it stays what it is, and so does its gradient's first value
+        twins.models[1][0].weight.used = False
+        twins.step(i)
+    assert np.array_equal(twins.models[0][0].weight.data, np.full((7, 12), np.float32(0.1)))
+
+
+def test_a_frozen_layer() -> None:
+    twins = Twins()
+    twins.step()
+    for model in twins.models:
+        model[0].requires_grad_(False)
+    frozen = twins.models[0][0].weight.data.copy()
+    twins.step(20)
+    twins.step(40)
+    assert np.array_equal(twins.models[0][0].weight.data, frozen)
+    for model in twins.models:
+        model[0].requires_grad_(True)
+    twins.step(20)
+    assert not np.array_equal(twins.models[0][0].weight.data, frozen)
+
+
+def test_another_dropout() -> None:
+    twins = Twins(cnn)
+    twins.step()
+    for model in twins.models:
+        model[6].p = 0.8
+    twins.step(20)
+
+
+def test_the_number_of_threads() -> None:
+    twins = Twins(cnn)
+    for threads in (2, 1, 3, 2):
+        fn.set_num_threads(threads)
+        twins.step(20)
+
+
+def test_batches_of_other_sizes() -> None:
+    twins = Twins(cnn)
+    for size in (20, 7, 20, 1, 7, 33, 2, 3, 4, 5, 6, 8, 9, 20):
+        twins.step(5, size)
+
+
+@pytest.mark.parametrize("options", [{"lr": 0.5}, {"momentum": 0.0, "nesterov": False}, {"weight_decay": 0.1}])
+def test_options_of_the_optimizer(options: dict[str, Any]) -> None:
+    twins = Twins()
+    twins.step()
+    for optimizer in twins.optimizers:
+        optimizer.param_groups[0].update(options)
+    twins.step(20)
+    for optimizer in twins.optimizers:
+        optimizer.param_groups[0]["lr"] = 0.001
+        optimizer.param_groups[0] |= {"momentum": 0.5}
+    twins.step(40)
+
+
+def test_momentum_that_begins_later() -> None:
+    twins = Twins(momentum=0.0, nesterov=False)
+    twins.step()
+    for optimizer in twins.optimizers:
+        optimizer.param_groups[0]["momentum"] = 0.9
+    twins.step(20)
+    twins.step(40)
+
+
+def test_another_optimizer_takes_the_parameters_over() -> None:
+    twins = Twins()
+    twins.step()
+    for model in twins.models:
+        eager(model, fn.SGD(model.parameters(), lr=0.3), ROWS[:9], Y[:9])
+    twins.step(20)
+    twins.step(40)
+
+
+def test_layers_in_another_order_of_memory() -> None:
+    a, b = cnn(), cnn()
+    last = np.ascontiguousarray(X.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    step = fn.capture(b, fn.CrossEntropyLoss(), sgd(b), X[:20], Y[:20])
+    one = sgd(a)
+    for x in (X[:20], last[:20], X[40:0:-2], X[20:40]):
+        assert step(x, Y[:20]) == eager(a, one, np.ascontiguousarray(x), Y[:20])
+    assert_same(a, b)
+
+
+def test_a_layer_frozen_by_a_callback() -> None:
+    models = []
+    for callbacks in ([], [Slow()]):
+        model = cnn()
+
+        def freeze(model: fn.Layer, history: fn.History) -> None:
+            model[0].requires_grad_(history.epochs != 2)  # type: ignore[index]
+
+        fn.fit(model, X, Y, batch_size=20, epochs=5, seed=0, callbacks=[freeze, *callbacks])
+        models.append(model)
+    assert_same(*models)
+
+
+def test_bad_batches_are_refused_and_change_nothing() -> None:
+    model = mlp()
+    step = fn.capture(model, fn.CrossEntropyLoss(), sgd(model), ROWS[:20], Y[:20])
+    step(ROWS[:20], Y[:20])
+    before = model.state_dict()
+    for x, y, error, message in (
+        (ROWS[:20], np.full(20, 5), ValueError, "y: expected labels from 0 to 4, got 5"),
+        (ROWS[:20], np.full(20, -1), ValueError, "y: expected labels from 0 to 4, got -1"),
+        (ROWS[:20], Y[:19], fn.ShapeError, r"y: expected labels \(20,\)"),
+        (ROWS[:20], Y[:20] + 0.5, fn.DTypeError, "y: expected integer labels"),
+        (ROWS[:20, :11], Y[:20], fn.ShapeError, "0 .Linear."),
+        (np.full((20, 12), "a"), Y[:20], fn.DTypeError, "x: expected real numbers"),
+    ):
+        with pytest.raises(error, match=message):
+            step(x, y)
+        for key, value in model.state_dict().items():
+            assert np.array_equal(value, before[key])
+    x = ROWS[:20].astype(np.float64)
+    assert np.isfinite(step(x, Y[:20].astype(np.int8)))  # of another dtype: converted
+
+
+# --- predictions ------------------------------------------------------------------------------------------------------
+
+
+def test_predictions_are_those_of_a_call() -> None:
+    model = cnn()
+    for i in range(12):
+        size = (1, 7, 1, 20)[i % 4]
+        x = RNG.standard_normal((size, 2, 8, 8)).astype(np.float32)
+        expected = model(x)
+        assert np.array_equal(model.scores(x), expected)
+        assert np.array_equal(model.predict(x), expected.argmax(1))
+        assert np.array_equal(model.scores(x[:, :, ::-1]), model(x[:, :, ::-1]))
+
+
+def test_predictions_are_replayed_and_keep_their_results() -> None:
+    counting = Counting()
+    model = mlp(counting)
+    first = [model.scores(ROWS[i : i + 1]) for i in range(3)]
+    calls = counting.calls[0]
+    rest = [model.scores(ROWS[i : i + 1]) for i in range(3, 90)]
+    assert counting.calls[0] == calls
+    assert np.array_equal(np.concatenate(first + rest), np.concatenate([model(ROWS[i : i + 1]) for i in range(90)]))
+
+
+def test_predictions_follow_the_weights() -> None:
+    model = cnn()
+    for i in range(6):
+        fn.fit(model, X, Y, epochs=1, seed=i)
+        assert np.array_equal(model.scores(X[:3]), model(X[:3]))
+        if i == 3:
+            model[7].weight.data = np.ones((5, 36), np.float32)
+        if i == 4:
+            fn.set_num_threads(1)
+
+
+def test_threads_may_predict_at_once() -> None:
+    model = cnn()
+    expected = [model(X[i : i + 1]) for i in range(90)]
+    wrong: list[int] = []
+
+    def predict(start: int) -> None:
+        for i in range(start, start + 400):
+            if not np.array_equal(model.scores(X[i % 90 : i % 90 + 1]), expected[i % 90]):
+                wrong.append(i)
+
+    threads = [threading.Thread(target=predict, args=(20 * i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_threads_may_train_at_once() -> None:
+    models = [cnn() for _ in range(4)]
+    threads = [
+        threading.Thread(target=fn.fit, args=(m, X, Y), kwargs={"batch_size": 10, "epochs": 4, "seed": 0})
+        for m in models
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for model in models[1:]:
+        assert_same(models[0], model)
+
+
+def test_a_step_inside_of_another_thread_is_refused_not_mixed_up() -> None:
+    model = cnn()
+    step = fn.capture(model, fn.CrossEntropyLoss(), sgd(model), X[:20], Y[:20])
+    found: list[Any] = []
+
+    def train() -> None:
+        for _ in range(50):
+            try:
+                found.append(step(X[:20], Y[:20]))
+            except fn.CaptureError as error:
+                found.append(str(error))
+
+    threads = [threading.Thread(target=train) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 150
+    assert any(isinstance(loss, float) for loss in found)
+    assert all(np.isfinite(loss) if isinstance(loss, float) else "by two threads" in loss for loss in found)
+
+
+def test_a_copied_model_predicts_by_itself() -> None:
+    import copy
+    import pickle
+
+    model = mlp()
+    for _ in range(3):
+        model.scores(ROWS[:4])
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        other[0].weight.data[...] = 0
+        for _ in range(3):
+            assert np.array_equal(other.scores(ROWS[:4]), other(ROWS[:4]))
+    assert np.array_equal(model.scores(ROWS[:4]), model(ROWS[:4]))
