@@ -21,6 +21,9 @@ ISA_FLAGS = {
     ],
 }
 
+if os.environ.get("FASTNN_SANITIZE"):  # such as "address,undefined": see .ci/sanitize
+    COMMON += [f"-fsanitize={os.environ['FASTNN_SANITIZE']}", "-fno-sanitize-recover=undefined", "-O1", "-g"]
+
 NO_COMPILER = """
 fastnn: the compiled kernels could not be built ({error}).
 They need GCC or Clang and the headers of this Python. Install these (Debian: apt install gcc python3-dev), or install
