@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import textwrap
 import threading
+import time
 import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
@@ -216,6 +221,38 @@ def test_replaying_allocates_nothing() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 8192  # a batch alone is 5120 bytes of images, its activations many times as much
+
+
+def test_ctrl_c_is_served_within_an_epoch() -> None:
+    script = textwrap.dedent(
+        """
+        import warnings
+        import numpy as np
+        import fastnn as fn
+
+        class Ready(fn.Callback):
+            def on_train_begin(self, model, history):
+                print("ready", flush=True)
+
+        fn.set_num_threads(1)
+        x, y = np.random.default_rng(0).random((200_000, 64), np.float32), np.arange(200_000) % 10
+        widths = 64, 300, 300, 300, 300, 10
+        layers = [layer for i, o in zip(widths, widths[1:]) for layer in (fn.Linear(i, o), fn.ReLU())]
+        warnings.simplefilter("ignore")
+        history = fn.fit(fn.Sequential(*layers[:-1]), x, y, batch_size=1, epochs=1, callbacks=[Ready()])
+        print(history.interrupted, history.epochs)
+        """
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "ready\n"
+            time.sleep(0.5)  # of an epoch of half a minute
+            process.send_signal(signal.SIGINT)
+            rest, _ = process.communicate(timeout=8)
+        finally:
+            process.kill()
+    assert rest == "True 0\n"
 
 
 # --- what must be caught ----------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +54,9 @@ class Replayer:
         self._body, self._signature, self._where, self._refresh = body, signature, where, refresh
         self._classes = classes
         self._entries: dict[Any, _Entry] = {}
+        self._latest: tuple[Any, Any, Array] | None = None  # backend, record, and where that writes its first result
         self._seen: set[Any] = set()
+        self._preparing = threading.Lock()
         self._unsettled = 0  # runs that changed what they depend on
         self.obstacle: str | None = None  #: why it is run from Python for good, None if it is not
 
@@ -70,9 +73,21 @@ class Replayer:
             entry.record.trust()
         return entry.record
 
-    def results(self, slots: Slots) -> Results:
-        """The arrays that a replay of `record` writes the results to."""
-        return self._entries[_key(slots)].results
+    def result(self, slots: Slots) -> Array | None:
+        """A copy of what the body would return first, by `record`; None while there is none."""
+        record = self.record(slots)
+        if record is None:
+            return None
+        self._latest = active(), record, self._entries[_key(slots)].results[0]
+        return self.result_like_latest(slots)
+
+    def result_like_latest(self, slots: Slots) -> Array | None:
+        """The same by the record that `result` used last, if that is still known to hold: the shortest way."""
+        if self._latest is None or active() is not self._latest[0]:
+            return None
+        _, record, result = self._latest
+        found: Array | None = record.compute(slots, result)
+        return found
 
     def comes_again(self, slots: Slots) -> bool:
         """Whether slots of this kind were asked about before, and a record may still come of it."""
@@ -102,8 +117,10 @@ class Replayer:
     def prepare(self, slots: Slots, others: Slots) -> None:
         """Record the body on `slots` and verify it on `others`, at once; memory that kernels change is put back.
 
-        Where `obstacle` says why afterwards, it cannot be replayed.
+        Where `obstacle` says why afterwards, it cannot be replayed. Nothing is done while another thread is at it.
         """
+        if not self._preparing.acquire(blocking=False):
+            return
         done: list[Any] = []
         try:
             for _ in range(2):  # a first run may settle things, so that it is not like those that follow
@@ -118,6 +135,7 @@ class Replayer:
         finally:
             for record in reversed(done):
                 record.restore()
+            self._preparing.release()
 
     def _record(self, key: Any, slots: Slots, done: list[Any]) -> Results:
         """Run the body and keep a record of it, unless it changed what it depends on; the record is added to `done`."""
