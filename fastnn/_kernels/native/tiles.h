@@ -15,19 +15,19 @@ static const int outer_rows[] = {12, 6};
 #define T float
 #define IT int32_t
 #define NAME(x) x##_f32
+#include "vec.h"
 #include "tiles_of.h"
-#undef T
-#undef IT
-#undef NAME
+#include "rows_of.h"
+#include "vec_end.h"
 
 #define FLOAT64
 #define T double
 #define IT int64_t
 #define NAME(x) x##_f64
+#include "vec.h"
 #include "tiles_of.h"
-#undef T
-#undef IT
-#undef NAME
+#include "rows_of.h"
+#include "vec_end.h"
 #undef FLOAT64
 
 /* Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011): 16 counters at a time, for blocks
