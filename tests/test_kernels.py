@@ -244,7 +244,9 @@ def test_same_call_gives_the_same_bits(backend: str, name: str, sample: Sample, 
 
 #: Large enough for every way in which a backend may cut its work, into blocks, into parts and among threads.
 LARGE: tuple[tuple[tuple[str, ...], Sample], ...] = (
-    (("linear", "linear_backward_data", "linear_backward_weights"), {"N": 200, "I": 300, "O": 150}),
+    (("linear", "linear_backward_data", "linear_backward_weights"), {"N": 200, "I": 300, "O": 150, "relu": False}),
+    (("linear",), {"N": 300, "I": 1100, "O": 70, "relu": True}),
+    (("linear",), {"N": 150, "I": 900, "O": 20, "relu": True}),
     *(
         (("conv2d", "conv2d_backward_data", "conv2d_backward_weights"), sample | {"stride": (1, 1), "dilation": (1, 1)})
         for sample in (
@@ -352,7 +354,7 @@ images = st.tuples(sizes(0, 4), sizes(1, 20), sizes(1, 9), sizes(1, 9))
 @given(n=sizes(0, 70), i=sizes(0, 140), o=sizes(1, 140), dtype=reals, layout=layouts, seed=sizes(0, 99))
 def test_linear_of_any_size(backend: str, n: int, i: int, o: int, dtype: str, layout: str, seed: int) -> None:
     for name in ("linear", "linear_backward_data", "linear_backward_weights"):
-        inputs, params = make(TABLE[name], {"N": n, "I": i, "O": o}, dtype, seed)
+        inputs, params = make(TABLE[name], {"N": n, "I": i, "O": o, "relu": seed % 2 > 0}, dtype, seed)
         assert_contract(backend, TABLE[name], inputs, params, dtype, layout)
 
 
@@ -500,36 +502,48 @@ def zeros(*shape: int, dtype: Any = "float32") -> Array:
         (
             "linear",
             (zeros(2, 3), zeros(4, 5), None),
-            {},
+            {"relu": 0},
             ShapeError,
             r"expected weight of shape \(O=4, I=3\), got \(4, 5\)",
         ),
         (
             "linear",
             (zeros(2, 3, 1), zeros(4, 3), None),
-            {},
+            {"relu": 0},
             ShapeError,
             r"expected x of shape \(N, I\), got \(2, 3, 1\)",
         ),
-        ("linear", (zeros(2, 3), zeros(4, 3), zeros(5)), {}, ShapeError, r"expected bias of shape \(O=4\), got \(5,\)"),
-        ("linear", (zeros(2, 3), zeros(4, 3)), {}, TypeError, r"linear takes \(x, weight, bias\), got 2 arrays"),
-        ("linear", (zeros(2, 3), None, None), {}, TypeError, "linear: weight is missing"),
+        (
+            "linear",
+            (zeros(2, 3), zeros(4, 3), zeros(5)),
+            {"relu": 0},
+            ShapeError,
+            r"expected bias of shape \(O=4\), got \(5,\)",
+        ),
+        (
+            "linear",
+            (zeros(2, 3), zeros(4, 3)),
+            {"relu": 0},
+            TypeError,
+            r"linear takes \(x, weight, bias, relu=\), got 2 arrays",
+        ),
+        ("linear", (zeros(2, 3), None, None), {"relu": 0}, TypeError, "linear: weight is missing"),
         ("linear", (zeros(2, 3), zeros(4, 3), None), {"mean": 1}, TypeError, r"linear takes .* \['mean'\]"),
         (
             "linear",
             (zeros(2, 3), zeros(4, 3, dtype="float64"), None),
-            {},
+            {"relu": 0},
             DTypeError,
             "weight is float64, but .* float32",
         ),
         (
             "linear",
             (zeros(2, 3, dtype="int64"), zeros(4, 3), None),
-            {},
+            {"relu": 0},
             DTypeError,
             "x as float32 or float64, got int64",
         ),
-        ("linear", (zeros(2, 3, dtype=">f4"), zeros(4, 3), None), {}, DTypeError, "x has foreign byte order"),
+        ("linear", (zeros(2, 3, dtype=">f4"), zeros(4, 3), None), {"relu": 0}, DTypeError, "x has foreign byte order"),
         (
             "cross_entropy",
             (zeros(2, 3), zeros(2, dtype="int32")),
@@ -626,4 +640,10 @@ def test_wrong_out(backend: str, as_pair: bool) -> None:
         (True, TypeError),
     ):
         with pytest.raises(error):
-            call(backend, TABLE["linear"], [zeros(2, 3), zeros(4, 3), zeros(4)], {}, [(out, True) if as_pair else out])
+            call(
+                backend,
+                TABLE["linear"],
+                [zeros(2, 3), zeros(4, 3), zeros(4)],
+                {"relu": 0},
+                [(out, True) if as_pair else out],
+            )

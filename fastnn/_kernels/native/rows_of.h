@@ -31,7 +31,6 @@ NOINLINE void NAME(sum_rows)(T *total, const T *x, ptrdiff_t rows, ptrdiff_t col
     }
 }
 
-typedef IT NAME(ints) __attribute__((vector_size(VBYTES)));
 typedef uint16_t NAME(halves) __attribute__((vector_size(VBYTES / sizeof(T) * 2)));
 
 /* A row of output pixels of max pooling, all channels: y and the index of the tap that each came from. The first maximum

@@ -4,7 +4,7 @@
 
 #if defined(__AVX512F__) || defined(__aarch64__)
 #define OUTER_VECTORS 4 /* widest tile, in vectors */
-#define DOT_COLS 4
+#define DOT_COLS 5
 static const int outer_rows[] = {14, 14, 9, 6}; /* tallest tile of each width: accumulators and operands fill the registers */
 #else
 #define OUTER_VECTORS 2
@@ -16,6 +16,7 @@ static const int outer_rows[] = {12, 6};
 #define IT int32_t
 #define NAME(x) x##_f32
 #include "vec.h"
+#include "pack_of.h"
 #include "tiles_of.h"
 #include "rows_of.h"
 #include "vec_end.h"
@@ -25,6 +26,7 @@ static const int outer_rows[] = {12, 6};
 #define IT int64_t
 #define NAME(x) x##_f64
 #include "vec.h"
+#include "pack_of.h"
 #include "tiles_of.h"
 #include "rows_of.h"
 #include "vec_end.h"

@@ -105,35 +105,22 @@ NOINLINE void NAME(outer)(const NAME(outer_t) * o) {
     }
 }
 
-/* sums[j] = the sum of the lanes of acc[j], for n <= 4 vectors at once: folded to four lanes each, then transposed. */
-typedef T NAME(four) __attribute__((vector_size(4 * sizeof(T))));
-typedef IT NAME(four_ints) __attribute__((vector_size(4 * sizeof(T))));
-#ifdef __clang__
-#define MIX(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
-#else
-#define MIX(a, b, i, j, k, l) __builtin_shuffle(a, b, (NAME(four_ints)){i, j, k, l})
-#endif
-
-INLINE void NAME(fold)(NAME(four) * sum, V v) {
-    NAME(four) part;
-    T lanes[VBYTES / sizeof(T)];
-    NAME(store)(lanes, v);
-    __asm__ volatile("" : "+m"(lanes)); /* else GCC keeps v itself in memory, throughout the loop that made it */
-    memcpy(sum, lanes, VL < 4 ? sizeof lanes : sizeof *sum);
-    UNROLL for (size_t i = 4; i < VBYTES / sizeof(T); i += 4) {
-        memcpy(&part, lanes + i, sizeof part);
-        *sum += part;
+/* sums[i] = the sum of the lanes of acc[i], for n vectors: as often as two vectors are interleaved, and what comes of it
+ * added, one vector has the sums of both. */
+INLINE void NAME(sums)(T *sums, const V *acc, const int n) {
+    UNROLL for (int first = 0; first < n; first += LANES) {
+        V r[LANES];
+        UNROLL for (int i = 0; i < LANES; i++) r[i] = first + i < n ? acc[first + i] : (V){0};
+        UNROLL for (int half = LANES / 2; half; half /= 2) {
+            UNROLL for (int i = 0; i < half; i++) {
+                V low, high;
+                NAME(zip)(&low, &high, r[i], r[i + half]);
+                r[i] = low + high;
+            }
+        }
+        NAME(store)(sums + first, r[0]);
     }
 }
-
-INLINE void NAME(sums)(NAME(four) * sums, const V *acc, const int n) {
-    NAME(four) f[4] = {{0}, {0}, {0}, {0}};
-    UNROLL for (int j = 0; j < n; j++) NAME(fold)(&f[j], acc[j]);
-    NAME(four) low = MIX(f[0], f[1], 0, 4, 1, 5) + MIX(f[0], f[1], 2, 6, 3, 7);
-    NAME(four) high = MIX(f[2], f[3], 0, 4, 1, 5) + MIX(f[2], f[3], 2, 6, 3, 7);
-    *sums = MIX(low, high, 0, 1, 4, 5) + MIX(low, high, 2, 3, 6, 7);
-}
-#undef MIX
 
 typedef struct {
     ptrdiff_t rows, cols, depth;
@@ -144,35 +131,41 @@ typedef struct {
     T *c;
     ptrdiff_t ldc;
     const T *bias;
+    int relu;
 } NAME(dot_t);
 
 INLINE void NAME(dot_tile)(const int R, const int S, const NAME(dot_t) *o, ptrdiff_t i0, ptrdiff_t j0) {
-    V acc[4][4];
+    V acc[4 * DOT_COLS];
+    T sums[4 * DOT_COLS + LANES];
     const ptrdiff_t lda = o->lda, ldb = o->ldb, whole = o->depth / VL * VL;
     const T *a = o->a + i0 * lda, *b = o->b + j0 * ldb;
-    UNROLL for (int i = 0; i < R; i++) UNROLL for (int j = 0; j < S; j++) acc[i][j] = (V){0};
-    for (ptrdiff_t k = 0; k < whole; k += VL) {
-        V x[4];
-        UNROLL for (int i = 0; i < R; i++) x[i] = NAME(load)(a + i * lda + k);
-        UNROLL for (int j = 0; j < S; j++) {
-            V w = NAME(load)(b + j * ldb + k);
-            UNROLL for (int i = 0; i < R; i++) acc[i][j] += x[i] * w;
-        }
+    UNROLL for (int i = 0; i < R; i++) UNROLL for (int j = 0; j < S; j++) acc[i * S + j] = (V){0};
+#define STEP(LOAD)                                                      \
+    V x[4];                                                             \
+    UNROLL for (int i = 0; i < R; i++) x[i] = LOAD(a + i * lda + k);    \
+    UNROLL for (int j = 0; j < S; j++) {                                \
+        V w = LOAD(b + j * ldb + k);                                    \
+        UNROLL for (int i = 0; i < R; i++) acc[i * S + j] += x[i] * w;  \
     }
-    if (whole < o->depth) {
-        M m = NAME(first)(o->depth - whole);
-        V x[4];
-        UNROLL for (int i = 0; i < R; i++) x[i] = NAME(load_first)(a + i * lda + whole, m);
-        UNROLL for (int j = 0; j < S; j++) {
-            V w = NAME(load_first)(b + j * ldb + whole, m);
-            UNROLL for (int i = 0; i < R; i++) acc[i][j] += x[i] * w;
-        }
+#define LOAD_LAST(p) NAME(load_first)(p, last)
+    ptrdiff_t k = 0;
+    for (; k < whole; k += VL) {
+        STEP(NAME(load))
     }
-    UNROLL for (int i = 0; i < R; i++) {
-        NAME(four) sums;
-        NAME(sums)(&sums, acc[i], S);
-        T *c = o->c + (i0 + i) * o->ldc + j0;
-        UNROLL for (int j = 0; j < S; j++) c[j] = sums[j] + (o->bias ? o->bias[j0 + j] : 0);
+    if (k < o->depth) {
+        const M last = NAME(first)(o->depth - k);
+        STEP(LOAD_LAST)
+    }
+#undef STEP
+#undef LOAD_LAST
+    NAME(sums)(sums, acc, R * S);
+    UNROLL for (int j = 0; j < S; j += LANES) {
+        const M last = NAME(first)(S - j < LANES ? S - j : LANES);
+        const V bias = o->bias ? NAME(load_first)(o->bias + j0 + j, last) : (V){0};
+        UNROLL for (int i = 0; i < R; i++) {
+            const V sum = NAME(load)(sums + i * S + j) + bias;
+            NAME(store_first)(o->c + (i0 + i) * o->ldc + j0 + j, o->relu ? NAME(positive)(sum) : sum, last);
+        }
     }
 }
 
@@ -186,18 +179,23 @@ DOTS(2)
 #if REGISTERS == 32
 DOTS(3)
 DOTS(4)
-static const NAME(dot_fn) NAME(dot_fns)[4][4] = {DOT_ROW(1), DOT_ROW(2), DOT_ROW(3), DOT_ROW(4)};
+DOTS(5)
+static const NAME(dot_fn) NAME(dot_fns)[5][4] = {DOT_ROW(1), DOT_ROW(2), DOT_ROW(3), DOT_ROW(4), DOT_ROW(5)};
 #else
 static const NAME(dot_fn) NAME(dot_fns)[2][4] = {DOT_ROW(1), DOT_ROW(2)};
 #endif
 
+/* Tiles as even as can be; those of the same rows of A one after the other, since B has fewer rows. */
 NOINLINE void NAME(dot)(const NAME(dot_t) * o) {
-    for (ptrdiff_t j = 0; j < o->cols; j += DOT_COLS) {
-        ptrdiff_t cols = o->cols - j < DOT_COLS ? o->cols - j : DOT_COLS;
-        for (ptrdiff_t i = 0; i < o->rows; i += 4) {
-            ptrdiff_t rows = o->rows - i < 4 ? o->rows - i : 4;
+    const ptrdiff_t down = (o->rows + 3) / 4, across = (o->cols + DOT_COLS - 1) / DOT_COLS;
+    for (ptrdiff_t I = 0, i = 0; I < down; I++) {
+        ptrdiff_t rows = (o->rows - i + down - I - 1) / (down - I);
+        for (ptrdiff_t J = 0, j = 0; J < across; J++) {
+            ptrdiff_t cols = (o->cols - j + across - J - 1) / (across - J);
             NAME(dot_fns)[cols - 1][rows - 1](o, i, j);
+            j += cols;
         }
+        i += rows;
     }
 }
 
