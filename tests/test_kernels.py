@@ -470,6 +470,29 @@ def test_scores_without_a_softmax(backend: str, dtype: str) -> None:
 
 @every_backend
 @every_dtype
+@pytest.mark.parametrize("least", [-80.0, -1.0, -1e-3])
+def test_exponentials_are_exact_to_the_last_bits(backend: str, dtype: str, least: float) -> None:
+    """exp(x) is within 1.1 units in the last place; here come two roundings of the softmax to it, and two of the ratio."""
+    x = np.linspace(least, 0, 100_001)[::-1].astype(dtype)[None]
+    (p,) = call(backend, TABLE["softmax"], [x], {})
+    exact = np.exp(x.astype(np.longdouble))
+    assert np.max(np.abs(p.astype(np.longdouble) / p[0, 0] / exact - 1)) < 3 * np.finfo(dtype).eps
+
+
+@every_backend
+@every_dtype
+@pytest.mark.parametrize("K", [1, 10, 33, 1000])
+def test_count_correct_of_ties_and_nans(backend: str, dtype: str, K: int) -> None:
+    """Small whole numbers, so that many rows have several largest scores, some of them NaN; every kind of label."""
+    rng = np.random.default_rng(0)
+    scores = rng.integers(0, 3, (200, K)).astype(dtype)
+    scores[rng.random(scores.shape) < 0.5 / K] = np.nan
+    labels = np.where(rng.random(200) < 0.7, scores.argmax(axis=1), rng.integers(-1, K + 1, 200))
+    assert_contract(backend, TABLE["count_correct"], [scores, labels], {}, dtype, "stored")
+
+
+@every_backend
+@every_dtype
 def test_elementwise_kernels_may_write_over_their_input(backend: str, dtype: str) -> None:
     for name in ("relu", "relu_backward", "dropout"):
         inputs, params = make(TABLE[name], {"shape": (3, 40), "p": 0.5}, dtype)

@@ -12,6 +12,10 @@ NOINLINE void NAME(add_row)(T *restrict y, const T *restrict x, ptrdiff_t n) {
     for (ptrdiff_t i = 0; i < n; i++) y[i] += x[i];
 }
 
+NOINLINE void NAME(scale_row)(T *y, T factor, ptrdiff_t n) {
+    for (ptrdiff_t i = 0; i < n; i++) y[i] *= factor;
+}
+
 /* total (cols) = x (rows, cols) summed over rows: four partial sums of every fourth row, added in their order. */
 NOINLINE void NAME(sum_rows)(T *total, const T *x, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t ld, int add) {
     for (ptrdiff_t j = 0; j < cols; j += VL) {

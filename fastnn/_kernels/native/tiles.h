@@ -19,6 +19,7 @@ static const int outer_rows[] = {12, 6};
 #include "pack_of.h"
 #include "tiles_of.h"
 #include "rows_of.h"
+#include "scores_of.h"
 #include "vec_end.h"
 
 #define FLOAT64
@@ -29,6 +30,7 @@ static const int outer_rows[] = {12, 6};
 #include "pack_of.h"
 #include "tiles_of.h"
 #include "rows_of.h"
+#include "scores_of.h"
 #include "vec_end.h"
 #undef FLOAT64
 

@@ -3,6 +3,7 @@
 
 #ifndef FASTNN_VEC_ONCE
 #define FASTNN_VEC_ONCE
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
