@@ -472,7 +472,7 @@ def test_scores_without_a_softmax(backend: str, dtype: str) -> None:
 @every_dtype
 @pytest.mark.parametrize("least", [-80.0, -1.0, -1e-3])
 def test_exponentials_are_exact_to_the_last_bits(backend: str, dtype: str, least: float) -> None:
-    """exp(x) is within 1.1 units in the last place; here come two roundings of the softmax to it, and two of the ratio."""
+    """exp(x) is within 1.1 units in the last place; the softmax and the ratio add a few roundings."""
     x = np.linspace(least, 0, 100_001)[::-1].astype(dtype)[None]
     (p,) = call(backend, TABLE["softmax"], [x], {})
     exact = np.exp(x.astype(np.longdouble))

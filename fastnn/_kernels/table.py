@@ -118,6 +118,11 @@ def _linear_scratch(d: Dims, real: int) -> tuple[int, int]:
     return real * min(d["N"], 256) * min(d["I"], 1024), 32 * 256
 
 
+def _dropout_scratch(d: Dims, real: int) -> tuple[int, int]:
+    """The random words of 16 channels of an image: channel by channel, and pixel by pixel."""
+    return 0, 4 * (2 * 16 * (d["*2"] * d["*3"] + 1) + 144) if d["*dims"] == 4 else 0
+
+
 def _conv_scratch(d: Dims, real: int) -> tuple[int, int]:
     return 16 * d["KH"] * d["KW"], real * _padded_image(d) if d["PH"] or d["PW"] else 0
 
@@ -288,6 +293,7 @@ TABLE: dict[str, Kernel] = {
             sizes=("*",),
             floats=("p",),
             derive=_probability,
+            scratch=_dropout_scratch,
             tolerance=(1e-6, 1e-15),
             samples=(*({**s, "p": 0.5} for s in _ELEMENTWISE), {"shape": (9, 5), "p": 1.0}),
         ),

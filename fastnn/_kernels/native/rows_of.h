@@ -112,3 +112,21 @@ NOINLINE void NAME(sgd_row)(T *restrict w, const T *restrict grad, T *restrict b
             w[i] -= h.lr * buffer[i];
         }
 }
+
+/* y = scale * x where the number's random word is at least `drop`, else 0. There is a whole vector of words at the end. */
+typedef uint32_t NAME(words) __attribute__((vector_size(4 * LANES)));
+
+NOINLINE void NAME(dropout_row)(T *y, const T *x, const uint32_t *words, uint64_t drop, T scale, ptrdiff_t n) {
+    const uint32_t low = (uint32_t)drop;
+    const NAME(ints) any = (NAME(ints)){0} - (drop <= 0xffffffff); /* or none */
+    for (ptrdiff_t i = 0; i < n; i += VL) {
+        NAME(words) word;
+        memcpy(&word, words + i, sizeof word);
+        const NAME(ints) keep = __builtin_convertvector(word >= low, NAME(ints)) & any;
+        if (n - i >= VL) NAME(store)(y + i, (V)((NAME(ints))(NAME(load)(x + i) * scale) & keep));
+        else {
+            const M m = NAME(first)(n - i);
+            NAME(store_first)(y + i, (V)((NAME(ints))(NAME(load_first)(x + i, m) * scale) & keep), m);
+        }
+    }
+}
