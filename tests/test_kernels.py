@@ -244,7 +244,9 @@ def test_same_call_gives_the_same_bits(backend: str, name: str, sample: Sample, 
 
 #: Large enough for every way in which a backend may cut its work, into blocks, into parts and among threads.
 LARGE: tuple[tuple[tuple[str, ...], Sample], ...] = (
-    (("linear", "linear_backward_data", "linear_backward_weights"), {"N": 200, "I": 300, "O": 150}),
+    (("linear", "linear_backward_data", "linear_backward_weights"), {"N": 200, "I": 300, "O": 150, "relu": False}),
+    (("linear",), {"N": 300, "I": 1100, "O": 70, "relu": True}),
+    (("linear",), {"N": 150, "I": 900, "O": 20, "relu": True}),
     *(
         (("conv2d", "conv2d_backward_data", "conv2d_backward_weights"), sample | {"stride": (1, 1), "dilation": (1, 1)})
         for sample in (
@@ -352,7 +354,7 @@ images = st.tuples(sizes(0, 4), sizes(1, 20), sizes(1, 9), sizes(1, 9))
 @given(n=sizes(0, 70), i=sizes(0, 140), o=sizes(1, 140), dtype=reals, layout=layouts, seed=sizes(0, 99))
 def test_linear_of_any_size(backend: str, n: int, i: int, o: int, dtype: str, layout: str, seed: int) -> None:
     for name in ("linear", "linear_backward_data", "linear_backward_weights"):
-        inputs, params = make(TABLE[name], {"N": n, "I": i, "O": o}, dtype, seed)
+        inputs, params = make(TABLE[name], {"N": n, "I": i, "O": o, "relu": seed % 2 > 0}, dtype, seed)
         assert_contract(backend, TABLE[name], inputs, params, dtype, layout)
 
 
@@ -467,6 +469,29 @@ def test_scores_without_a_softmax(backend: str, dtype: str) -> None:
 
 @every_backend
 @every_dtype
+@pytest.mark.parametrize("least", [-80.0, -1.0, -1e-3])
+def test_exponentials_are_exact_to_the_last_bits(backend: str, dtype: str, least: float) -> None:
+    """exp(x) is within 1.1 units in the last place; the softmax and the ratio add a few roundings."""
+    x = np.linspace(least, 0, 100_001)[::-1].astype(dtype)[None]
+    (p,) = call(backend, TABLE["softmax"], [x], {})
+    exact = np.exp(x.astype(np.longdouble))
+    assert np.max(np.abs(p.astype(np.longdouble) / p[0, 0] / exact - 1)) < 3 * np.finfo(dtype).eps
+
+
+@every_backend
+@every_dtype
+@pytest.mark.parametrize("K", [1, 10, 33, 1000])
+def test_count_correct_of_ties_and_nans(backend: str, dtype: str, K: int) -> None:
+    """Small whole numbers, so that many rows have several largest scores, some of them NaN; every kind of label."""
+    rng = np.random.default_rng(0)
+    scores = rng.integers(0, 3, (200, K)).astype(dtype)
+    scores[rng.random(scores.shape) < 0.5 / K] = np.nan
+    labels = np.where(rng.random(200) < 0.7, scores.argmax(axis=1), rng.integers(-1, K + 1, 200))
+    assert_contract(backend, TABLE["count_correct"], [scores, labels], {}, dtype, "stored")
+
+
+@every_backend
+@every_dtype
 def test_elementwise_kernels_may_write_over_their_input(backend: str, dtype: str) -> None:
     for name in ("relu", "relu_backward", "dropout"):
         inputs, params = make(TABLE[name], {"shape": (3, 40), "p": 0.5}, dtype)
@@ -499,36 +524,48 @@ def zeros(*shape: int, dtype: Any = "float32") -> Array:
         (
             "linear",
             (zeros(2, 3), zeros(4, 5), None),
-            {},
+            {"relu": 0},
             ShapeError,
             r"expected weight of shape \(O=4, I=3\), got \(4, 5\)",
         ),
         (
             "linear",
             (zeros(2, 3, 1), zeros(4, 3), None),
-            {},
+            {"relu": 0},
             ShapeError,
             r"expected x of shape \(N, I\), got \(2, 3, 1\)",
         ),
-        ("linear", (zeros(2, 3), zeros(4, 3), zeros(5)), {}, ShapeError, r"expected bias of shape \(O=4\), got \(5,\)"),
-        ("linear", (zeros(2, 3), zeros(4, 3)), {}, TypeError, r"linear takes \(x, weight, bias\), got 2 arrays"),
-        ("linear", (zeros(2, 3), None, None), {}, TypeError, "linear: weight is missing"),
+        (
+            "linear",
+            (zeros(2, 3), zeros(4, 3), zeros(5)),
+            {"relu": 0},
+            ShapeError,
+            r"expected bias of shape \(O=4\), got \(5,\)",
+        ),
+        (
+            "linear",
+            (zeros(2, 3), zeros(4, 3)),
+            {"relu": 0},
+            TypeError,
+            r"linear takes \(x, weight, bias, relu=\), got 2 arrays",
+        ),
+        ("linear", (zeros(2, 3), None, None), {"relu": 0}, TypeError, "linear: weight is missing"),
         ("linear", (zeros(2, 3), zeros(4, 3), None), {"mean": 1}, TypeError, r"linear takes .* \['mean'\]"),
         (
             "linear",
             (zeros(2, 3), zeros(4, 3, dtype="float64"), None),
-            {},
+            {"relu": 0},
             DTypeError,
             "weight is float64, but .* float32",
         ),
         (
             "linear",
             (zeros(2, 3, dtype="int64"), zeros(4, 3), None),
-            {},
+            {"relu": 0},
             DTypeError,
             "x as float32 or float64, got int64",
         ),
-        ("linear", (zeros(2, 3, dtype=">f4"), zeros(4, 3), None), {}, DTypeError, "x has foreign byte order"),
+        ("linear", (zeros(2, 3, dtype=">f4"), zeros(4, 3), None), {"relu": 0}, DTypeError, "x has foreign byte order"),
         (
             "cross_entropy",
             (zeros(2, 3), zeros(2, dtype="int32")),
@@ -631,4 +668,10 @@ def test_wrong_out(backend: str, as_pair: bool) -> None:
         (True, TypeError),
     ):
         with pytest.raises(error):
-            call(backend, TABLE["linear"], [zeros(2, 3), zeros(4, 3), zeros(4)], {}, [(out, True) if as_pair else out])
+            call(
+                backend,
+                TABLE["linear"],
+                [zeros(2, 3), zeros(4, 3), zeros(4)],
+                {"relu": 0},
+                [(out, True) if as_pair else out],
+            )

@@ -745,3 +745,25 @@ def test_predicting_needs_no_gradient_and_changes_nothing() -> None:
     assert (model.scores(x) == model.scores(x)).all()
     assert all((value == before[key]).all() for key, value in model.state_dict().items())
     assert not any(p.used for p in model.parameters())
+
+
+@every_backend
+@every_dtype
+@pytest.mark.parametrize("sizes", [(3, 5, 4), (40, 70, 50)])
+def test_linear_with_its_relu_in_one_kernel(backend: str, dtype: str, sizes: tuple[int, int, int]) -> None:
+    """The same bits as the two layers one after the other."""
+    N, in_features, out_features = sizes
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((N, in_features)).astype(dtype), rng.standard_normal((N, out_features)).astype(dtype)
+    x[0, 0] = np.nan
+    layer, relu = fn.Linear(in_features, out_features, dtype=dtype), fn.ReLU()
+    with fn.use_backend(backend):
+        y, backward = layer.forward(x)
+        z, relu_backward = relu.forward(y)
+        expected = [z, backward(relu_backward(dy)), layer.weight.grad.copy()]
+        layer.zero_grad()
+        z, backward = layer._forward(x, False, relu=True)
+        found = [z, backward(dy), layer.weight.grad]
+    for f, e in zip(found, expected, strict=True):
+        assert f is not None and e is not None
+        assert f.tobytes() == e.tobytes()

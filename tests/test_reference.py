@@ -57,8 +57,9 @@ def test_linear_is_pytorchs(torch: Any, sample: Any) -> None:
     assert x is not None and weight is not None
     tx, tw, tb = tensors(torch, x, weight, bias)
     ty = torch.nn.functional.linear(tx, tw, tb)
-    assert_equal(linear(x, weight, bias), ty.detach())
-    assert_equal(linear(x, weight, None), torch.nn.functional.linear(tx, tw).detach())
+    assert_equal(linear(x, weight, bias, relu=False), ty.detach())
+    assert_equal(linear(x, weight, bias, relu=True), ty.detach().relu())
+    assert_equal(linear(x, weight, None, relu=False), torch.nn.functional.linear(tx, tw).detach())
 
     dy = np.random.default_rng(1).standard_normal(ty.shape)
     ty.backward(torch.tensor(dy))
@@ -284,7 +285,7 @@ class Layer:
 def linear_layer() -> Layer:
     rng = np.random.default_rng(0)
     return Layer(
-        linear,
+        lambda x, weight, bias: linear(x, weight, bias, relu=False),
         lambda dy, x, y, weight, bias: (linear_backward_data(dy, weight), *linear_backward_weights(dy, x)),
         weight=rng.standard_normal((3, 4)),
         bias=rng.standard_normal(3),

@@ -1,4 +1,4 @@
-"""The kernels: ``k.linear(x, weight, bias)`` calls the row `linear` of the table on the active backend.
+"""The kernels: ``k.linear(x, weight, bias, relu=False)`` calls the row `linear` of the table on the active backend.
 
 This is the one place where a backend is chosen. ``native`` is the default; ``reference``, plain NumPy, takes its place
 where fastnn was installed without compiled kernels (FASTNN_PURE=1).

@@ -113,6 +113,16 @@ def _padded_image(d: Dims) -> int:
     return (d["H"] + 2 * d["PH"]) * (d["W"] + 2 * d["PW"]) * d["C"]
 
 
+def _linear_scratch(d: Dims, real: int) -> tuple[int, int]:
+    """A part of x transposed; a block of y transposed, 32 outputs of 256 bytes."""
+    return real * min(d["N"], 256) * min(d["I"], 1024), 32 * 256
+
+
+def _dropout_scratch(d: Dims, real: int) -> tuple[int, int]:
+    """The random words of 16 channels of an image: channel by channel, and pixel by pixel."""
+    return 0, 4 * (2 * 16 * (d["*2"] * d["*3"] + 1) + 144) if d["*dims"] == 4 else 0
+
+
 def _conv_scratch(d: Dims, real: int) -> tuple[int, int]:
     return 16 * d["KH"] * d["KW"], real * _padded_image(d) if d["PH"] or d["PW"] else 0
 
@@ -184,8 +194,10 @@ TABLE: dict[str, Kernel] = {
             inputs=(array("x", "N I"), array("weight", "O I"), array("bias", "O", optional=True)),
             outputs=(array("y", "N O"),),
             sizes=("N", "I", "O"),
+            ints=("relu",),
+            scratch=_linear_scratch,
             tolerance=(1e-5, 1e-13),
-            samples=_LINEAR,
+            samples=tuple({**s, "relu": relu} for s in _LINEAR for relu in (False, True)),
         ),
         Kernel(
             "linear_backward_data",
@@ -281,6 +293,7 @@ TABLE: dict[str, Kernel] = {
             sizes=("*",),
             floats=("p",),
             derive=_probability,
+            scratch=_dropout_scratch,
             tolerance=(1e-6, 1e-15),
             samples=(*({**s, "p": 0.5} for s in _ELEMENTWISE), {"shape": (9, 5), "p": 1.0}),
         ),

@@ -37,13 +37,19 @@ class Linear(Layer):
 
     def forward(self, x: Array, train: bool = False) -> tuple[Array, Backward]:
         """x: (…, in_features). Raises `ShapeError`, `DTypeError`."""
+        return self._forward(x, train, relu=False)
+
+    def _forward(self, x: Array, train: bool, relu: bool) -> tuple[Array, Backward]:
+        """The same, or with `relu` the layer and a ReLU after it in one kernel."""
         self.check(x, "...", self.in_features)
         rows = _contiguous(x).reshape(-1, self.in_features)
-        y = k.linear(rows, self.weight.data, None if self.bias is None else self.bias.data)
+        y = k.linear(rows, self.weight.data, None if self.bias is None else self.bias.data, relu=relu)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             check_gradient(self, dy, (*x.shape[:-1], self.out_features))
             dy = _contiguous(dy).reshape(-1, self.out_features)
+            if relu:
+                dy = k.relu_backward(dy, y)
             k.linear_backward_weights(dy, rows, out=(self.weight.target(), target(self.bias)))
             return k.linear_backward_data(dy, self.weight.data).reshape(x.shape) if need_dx else None
 

@@ -3,37 +3,68 @@
 
 cdef extern from "tiles.h" nogil:
     void philox(uint32_t* words, uint64_t first, const uint64_t* key)
+    void dropout_row_f32(float*, const float*, const uint32_t*, uint64_t, float, Py_ssize_t)
+    void dropout_row_f64(double*, const double*, const uint32_t*, uint64_t, double, Py_ssize_t)
     enum:
         PHILOX_BLOCKS
 
 cdef enum:
-    WORDS = 4 * PHILOX_BLOCKS  # numbers of one task's step
-    STEPS = 64
+    WORDS = 4096     # of one task on a plain row of numbers
+    MOST_WORDS = 128  # of one call of philox
+    CHANNELS = 16    # of one task on images
 
 
-# c.n: numbers in all, bytes of one, channels, pixels; in memory the channels of a pixel lie together (channels 1: plain C order).
+cdef struct dropout_sizes:  # in memory the channels of a pixel lie together; channels 1: plain C order
+    Py_ssize_t size, itemsize, channels, pixels
+
+
+cdef inline void drop(real* y, const real* x, const uint32_t* words, const call_t* c, Py_ssize_t n) noexcept nogil:
+    cdef double p = c.f[0]
+    cdef uint64_t least_word = <uint64_t>(p * 4294967296.0)  # of 2^32 words
+    cdef real scale = <real>(1 / (1 - p)) if p < 1 else 0
+    if real is float:
+        dropout_row_f32(y, x, words, least_word, scale, n)
+    else:
+        dropout_row_f64(y, x, words, least_word, scale, n)
+
+
+cdef inline const uint32_t* random_words(uint32_t* words, Py_ssize_t first, Py_ssize_t count, const call_t* c) noexcept nogil:
+    """The words of elements first, first + 1, ...: at most MOST_WORDS + 3 more than `count` are made."""
+    cdef Py_ssize_t made = 0, skip = first % 4
+    while made < count + skip:
+        philox(words + made, <uint64_t>((first + made) // 4), <const uint64_t*>c.p[2])
+        made += 4 * PHILOX_BLOCKS
+    return words + skip
+
+
 cdef void dropout_task(real* y, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
-    cdef const real* x = <const real*>c.p[1]
-    cdef uint32_t words[WORDS]
-    cdef uint64_t drop = <uint64_t>(c.f[0] * 4294967296.0)  # of 2^32 words
-    cdef real scale = <real>(1 / (1 - c.f[0])) if c.f[0] < 1 else 0
-    cdef Py_ssize_t size = c.n[0], channels = c.n[2], pixels = c.n[3], step, start, i, j, n, at
-    for step in range(task * STEPS, least((task + 1) * STEPS, ceil_div(size, WORDS))):
-        start = step * WORDS
-        philox(words, <uint64_t>start >> 2, <const uint64_t*>c.p[2])
-        n = least(WORDS, size - start)
-        if channels == 1:
-            for j in range(n):
-                y[start + j] = x[start + j] * scale if words[j] >= drop else 0
-            continue
-        for j in range(n):
-            i = start + j
-            at = i // (channels * pixels) * channels * pixels + i % pixels * channels + i // pixels % channels
-            y[at] = x[at] * scale if words[j] >= drop else 0
+    cdef const dropout_sizes* g = <const dropout_sizes*>c.n
+    cdef uint32_t words[WORDS + MOST_WORDS]
+    cdef Py_ssize_t i = task * WORDS, n = least(WORDS, g.size - i)
+    random_words(words, i, n, c)
+    drop(y + i, <const real*>c.p[1] + i, words, c, n)
+
+
+cdef void dropout_images_task(real* y, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
+    """Some channels of one image: their words lie channel by channel, and are turned to lie pixel by pixel."""
+    cdef const dropout_sizes* g = <const dropout_sizes*>c.n
+    cdef Py_ssize_t blocks = ceil_div(g.channels, CHANNELS), image = task // blocks, first = task % blocks * CHANNELS, p
+    cdef Py_ssize_t channels = least(CHANNELS, g.channels - first), at = image * g.channels * g.pixels + first
+    cdef uint32_t* turned = <uint32_t*>(c.own + thread * c.own_size)
+    cdef const uint32_t* words = random_words(turned + CHANNELS * (g.pixels + 1),
+                                              (image * g.channels + first) * g.pixels, channels * g.pixels, c)
+    transpose_f32(<float*>turned, CHANNELS, <const float*>words, g.pixels, channels, g.pixels, NULL)
+    for p in range(g.pixels):
+        drop(y + at + p * g.channels, <const real*>c.p[1] + at + p * g.channels, turned + p * CHANNELS, c, channels)
 
 
 cdef void dropout(real* y, const call_t* c) noexcept nogil:
-    parallel(<task_fn>dropout_task[real], c, ceil_div(c.n[0], STEPS * WORDS), 2.0 * c.n[0])
+    cdef const dropout_sizes* g = <const dropout_sizes*>c.n
+    if g.channels == 1:
+        parallel(<task_fn>dropout_task[real], c, ceil_div(g.size, WORDS), 0.7 * g.size)
+    else:
+        parallel(<task_fn>dropout_images_task[real], c,
+                 ceil_div(g.size, g.channels * g.pixels) * ceil_div(g.channels, CHANNELS), g.size)
 
 
 cdef void next_key(uint64_t* key, const call_t* c) noexcept nogil:

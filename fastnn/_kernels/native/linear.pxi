@@ -34,6 +34,7 @@ cdef extern from "tiles.h" nogil:
         float *c
         Py_ssize_t ldc
         const float *bias
+        int relu
     ctypedef struct dot_f64 "dot_t_f64":
         Py_ssize_t rows, cols, depth
         const double *a
@@ -43,10 +44,19 @@ cdef extern from "tiles.h" nogil:
         double *c
         Py_ssize_t ldc
         const double *bias
+        int relu
     void run_outer_f32 "outer_f32"(const outer_f32*)
     void run_outer_f64 "outer_f64"(const outer_f64*)
     void run_dot_f32 "dot_f32"(const dot_f32*)
     void run_dot_f64 "dot_f64"(const dot_f64*)
+    ctypedef struct finish_f32 "finish_t_f32":
+        const float *bias
+        int add, relu
+    ctypedef struct finish_f64 "finish_t_f64":
+        const double *bias
+        int add, relu
+    void transpose_f32(float*, Py_ssize_t, const float*, Py_ssize_t, Py_ssize_t, Py_ssize_t, const finish_f32*)
+    void transpose_f64(double*, Py_ssize_t, const double*, Py_ssize_t, Py_ssize_t, Py_ssize_t, const finish_f64*)
     void add_row_f32(float*, const float*, Py_ssize_t)
     void add_row_f64(double*, const double*, Py_ssize_t)
     void sum_rows_f32(float*, const float*, Py_ssize_t, Py_ssize_t, Py_ssize_t, int)
@@ -57,6 +67,7 @@ cdef extern from "tiles.h" nogil:
 
 cdef struct linear_sizes:
     Py_ssize_t N, I, O
+    Py_ssize_t relu  # of the forward
 
 
 cdef inline void outer(real* c, Py_ssize_t ci, const real* a, Py_ssize_t ai, Py_ssize_t ak, const real* b, Py_ssize_t bk,
@@ -76,15 +87,15 @@ cdef inline void outer(real* c, Py_ssize_t ci, const real* a, Py_ssize_t ai, Py_
 
 
 cdef inline void dot(real* c, Py_ssize_t ldc, const real* a, Py_ssize_t lda, const real* b, Py_ssize_t ldb, Py_ssize_t rows,
-                     Py_ssize_t cols, Py_ssize_t depth, const real* bias) noexcept nogil:
-    """C (rows, cols) = A (rows, depth) B (cols, depth)^T + bias: see tiles_of.h."""
+                     Py_ssize_t cols, Py_ssize_t depth, const real* bias, bint relu) noexcept nogil:
+    """C (rows, cols) = A (rows, depth) B (cols, depth)^T + bias, then ReLU if so wanted: see tiles_of.h."""
     cdef dot_f32 f
     cdef dot_f64 d
     if real is float:
-        f.rows, f.cols, f.depth, f.a, f.lda, f.b, f.ldb, f.c, f.ldc, f.bias = rows, cols, depth, a, lda, b, ldb, c, ldc, bias
+        f.rows, f.cols, f.depth, f.a, f.lda, f.b, f.ldb, f.c, f.ldc, f.bias, f.relu = rows, cols, depth, a, lda, b, ldb, c, ldc, bias, relu
         run_dot_f32(&f)
     else:
-        d.rows, d.cols, d.depth, d.a, d.lda, d.b, d.ldb, d.c, d.ldc, d.bias = rows, cols, depth, a, lda, b, ldb, c, ldc, bias
+        d.rows, d.cols, d.depth, d.a, d.lda, d.b, d.ldb, d.c, d.ldc, d.bias, d.relu = rows, cols, depth, a, lda, b, ldb, c, ldc, bias, relu
         run_dot_f64(&d)
 
 
@@ -109,13 +120,86 @@ cdef inline void sum_rows(real* total, const real* x, Py_ssize_t rows, Py_ssize_
         sum_rows_f64(total, x, rows, cols, ld, add)
 
 
-# Blocks of a task: small enough to share out, large enough that a block's weights are read once for many rows.
+# --- forward: x transposed, so that an outer-product tile has the batch along its vectors; a few rows or outputs, which do
+# not repay that, by dot products.
+
 cdef enum:
-    ROW_BLOCK = 64
+    ROW_BLOCK = 64  # of a task's rows: enough for the other operand to be read once for many of them
     DOT_BLOCK = 16
+    OUT_BLOCK = 32
+    CHUNK_ROWS = 256  # of x that are transposed at a time, at most: a megabyte, which stays in the second-level cache
+    CHUNK_DEPTH = 1024
+    PACK_TASKS = 8  # of each panel
 
 
-cdef void linear_task(real* y, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
+cdef struct chunk_t:  # of x; a panel is as many of its rows as the widest tile has columns
+    Py_ssize_t N, I, O, relu
+    Py_ssize_t n, rows, i, depth
+
+
+cdef inline bint transposes(real* of_type, const linear_sizes* g) noexcept nogil:
+    """Whether the outer products are worth a transpose; measured: the longer the sums, the better are dot products."""
+    return g.N >= VBYTES // <Py_ssize_t>sizeof(real) and g.O >= 8 + least(g.I // 16, 40)
+
+
+cdef inline Py_ssize_t panel_start(real* of_type, Py_ssize_t rows, Py_ssize_t panel) noexcept nogil:
+    """The first row of a panel: whole vectors, panels as even as can be."""
+    cdef Py_ssize_t lanes = VBYTES // <Py_ssize_t>sizeof(real)
+    return least(rows, lanes * cut(ceil_div(rows, lanes), ceil_div(rows, column_block(of_type)), panel))
+
+
+cdef void linear_pack_task(real* y, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
+    """Some of the depth of one panel, transposed."""
+    cdef const chunk_t* g = <const chunk_t*>c.n
+    cdef Py_ssize_t n = panel_start(y, g.rows, task // PACK_TASKS), rows = panel_start(y, g.rows, task // PACK_TASKS + 1) - n
+    cdef Py_ssize_t i = cut(g.depth, PACK_TASKS, task % PACK_TASKS), depth = cut(g.depth, PACK_TASKS, task % PACK_TASKS + 1) - i
+    cdef const real* x = <const real*>c.p[1] + (g.n + n) * g.I + g.i + i
+    cdef real* packed = <real*>c.shared + n * g.depth + i * rows
+    if real is float:
+        transpose_f32(packed, rows, x, g.I, rows, depth, NULL)
+    else:
+        transpose_f64(packed, rows, x, g.I, rows, depth, NULL)
+
+
+cdef void linear_outer_task(real* y, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
+    """Some outputs of one panel: transposed in scratch, then turned into place."""
+    cdef const chunk_t* g = <const chunk_t*>c.n
+    cdef const real* weight = <const real*>c.p[2]
+    cdef const real* bias = <const real*>c.p[3]
+    cdef real* turned = <real*>(c.own + thread * c.own_size)
+    cdef Py_ssize_t blocks = ceil_div(g.O, OUT_BLOCK), o = task % blocks * OUT_BLOCK, outs = least(OUT_BLOCK, g.O - o)
+    cdef Py_ssize_t n = panel_start(y, g.rows, task // blocks), rows = panel_start(y, g.rows, task // blocks + 1) - n, zero = 0
+    cdef finish_f32 f
+    cdef finish_f64 d
+    outer[real](turned, rows, weight + o * g.I + g.i, g.I, 1, <const real*>c.shared + n * g.depth, rows, outs, rows, g.depth, 1,
+                &zero, &zero, NULL, False)
+    y += (g.n + n) * g.O + o
+    bias = bias + o if bias != NULL and g.i == 0 else NULL
+    if real is float:
+        f.bias, f.add, f.relu = bias, g.i > 0, g.relu and g.i + g.depth == g.I
+        transpose_f32(y, g.O, turned, rows, outs, rows, &f)
+    else:
+        d.bias, d.add, d.relu = bias, g.i > 0, g.relu and g.i + g.depth == g.I
+        transpose_f64(y, g.O, turned, rows, outs, rows, &d)
+
+
+cdef void linear_outer(real* y, const call_t* c) noexcept nogil:
+    cdef const linear_sizes* g = <const linear_sizes*>c.n
+    cdef call_t part = c[0]
+    cdef Py_ssize_t stretches = most(1, ceil_div(g.I, CHUNK_DEPTH)), n = 0, rows, s, i, depth, panels
+    while n < g.N:
+        rows = least(CHUNK_ROWS, g.N - n)
+        panels = ceil_div(rows, column_block(y))
+        for s in range(stretches):
+            i = cut(g.I, stretches, s)
+            depth = cut(g.I, stretches, s + 1) - i
+            part.n[4], part.n[5], part.n[6], part.n[7] = n, rows, i, depth
+            parallel(<task_fn>linear_pack_task[real], &part, panels * PACK_TASKS, BYTE * sizeof(real) * rows * depth)
+            parallel(<task_fn>linear_outer_task[real], &part, panels * ceil_div(g.O, OUT_BLOCK), FLOP * 2 * rows * depth * g.O)
+        n += rows
+
+
+cdef void linear_dot_task(real* y, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
     cdef const linear_sizes* g = <const linear_sizes*>c.n
     cdef const real* x = <const real*>c.p[1]
     cdef const real* weight = <const real*>c.p[2]
@@ -123,12 +207,19 @@ cdef void linear_task(real* y, const call_t* c, Py_ssize_t task, int thread) noe
     cdef Py_ssize_t blocks = ceil_div(g.O, DOT_BLOCK)
     cdef Py_ssize_t n = task // blocks * ROW_BLOCK, o = task % blocks * DOT_BLOCK
     dot(y + n * g.O + o, g.O, x + n * g.I, g.I, weight + o * g.I, g.I, least(ROW_BLOCK, g.N - n),
-        least(DOT_BLOCK, g.O - o), g.I, bias + o if bias != NULL else NULL)
+        least(DOT_BLOCK, g.O - o), g.I, bias + o if bias != NULL else NULL, g.relu)
 
 
 cdef void linear(real* y, const call_t* c) noexcept nogil:
     cdef const linear_sizes* g = <const linear_sizes*>c.n
-    parallel(<task_fn>linear_task[real], c, ceil_div(g.N, ROW_BLOCK) * ceil_div(g.O, DOT_BLOCK), FLOP * 2 * g.N * g.I * g.O)
+    if transposes(y, g):
+        linear_outer(y, c)
+    else:
+        parallel(<task_fn>linear_dot_task[real], c, ceil_div(g.N, ROW_BLOCK) * ceil_div(g.O, DOT_BLOCK),
+                 FLOP * 2 * g.N * g.I * g.O)
+
+
+# --- backwards -----------------------------------------------------------------------------------------------------------
 
 
 cdef void linear_backward_data_task(real* dx, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:

@@ -5,8 +5,6 @@
  * of a row), its two backwards, and both backwards of a linear layer (one tap).
  * dot: C[i][j] = sum over k of A[i*lda + k] * B[j*ldb + k] + bias[j], vectors along k: the forward of a linear layer.
  */
-#include "vec.h"
-
 typedef struct {
     ptrdiff_t rows, cols, depth, taps;
     const ptrdiff_t *ta, *tb;
@@ -107,35 +105,22 @@ NOINLINE void NAME(outer)(const NAME(outer_t) * o) {
     }
 }
 
-/* sums[j] = the sum of the lanes of acc[j], for n <= 4 vectors at once: folded to four lanes each, then transposed. */
-typedef T NAME(four) __attribute__((vector_size(4 * sizeof(T))));
-typedef IT NAME(four_ints) __attribute__((vector_size(4 * sizeof(T))));
-#ifdef __clang__
-#define MIX(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
-#else
-#define MIX(a, b, i, j, k, l) __builtin_shuffle(a, b, (NAME(four_ints)){i, j, k, l})
-#endif
-
-INLINE void NAME(fold)(NAME(four) * sum, V v) {
-    NAME(four) part;
-    T lanes[VBYTES / sizeof(T)];
-    NAME(store)(lanes, v);
-    __asm__ volatile("" : "+m"(lanes)); /* else GCC keeps v itself in memory, throughout the loop that made it */
-    memcpy(sum, lanes, VL < 4 ? sizeof lanes : sizeof *sum);
-    UNROLL for (size_t i = 4; i < VBYTES / sizeof(T); i += 4) {
-        memcpy(&part, lanes + i, sizeof part);
-        *sum += part;
+/* sums[i] = the sum of the lanes of acc[i], for n vectors: as often as two vectors are interleaved, and what comes of it
+ * added, one vector has the sums of both. */
+INLINE void NAME(sums)(T *sums, const V *acc, const int n) {
+    UNROLL for (int first = 0; first < n; first += LANES) {
+        V r[LANES];
+        UNROLL for (int i = 0; i < LANES; i++) r[i] = first + i < n ? acc[first + i] : (V){0};
+        UNROLL for (int half = LANES / 2; half; half /= 2) {
+            UNROLL for (int i = 0; i < half; i++) {
+                V low, high;
+                NAME(zip)(&low, &high, r[i], r[i + half]);
+                r[i] = low + high;
+            }
+        }
+        NAME(store)(sums + first, r[0]);
     }
 }
-
-INLINE void NAME(sums)(NAME(four) * sums, const V *acc, const int n) {
-    NAME(four) f[4] = {{0}, {0}, {0}, {0}};
-    UNROLL for (int j = 0; j < n; j++) NAME(fold)(&f[j], acc[j]);
-    NAME(four) low = MIX(f[0], f[1], 0, 4, 1, 5) + MIX(f[0], f[1], 2, 6, 3, 7);
-    NAME(four) high = MIX(f[2], f[3], 0, 4, 1, 5) + MIX(f[2], f[3], 2, 6, 3, 7);
-    *sums = MIX(low, high, 0, 1, 4, 5) + MIX(low, high, 2, 3, 6, 7);
-}
-#undef MIX
 
 typedef struct {
     ptrdiff_t rows, cols, depth;
@@ -146,35 +131,41 @@ typedef struct {
     T *c;
     ptrdiff_t ldc;
     const T *bias;
+    int relu;
 } NAME(dot_t);
 
 INLINE void NAME(dot_tile)(const int R, const int S, const NAME(dot_t) *o, ptrdiff_t i0, ptrdiff_t j0) {
-    V acc[4][4];
+    V acc[4 * DOT_COLS];
+    T sums[4 * DOT_COLS + LANES];
     const ptrdiff_t lda = o->lda, ldb = o->ldb, whole = o->depth / VL * VL;
     const T *a = o->a + i0 * lda, *b = o->b + j0 * ldb;
-    UNROLL for (int i = 0; i < R; i++) UNROLL for (int j = 0; j < S; j++) acc[i][j] = (V){0};
-    for (ptrdiff_t k = 0; k < whole; k += VL) {
-        V x[4];
-        UNROLL for (int i = 0; i < R; i++) x[i] = NAME(load)(a + i * lda + k);
-        UNROLL for (int j = 0; j < S; j++) {
-            V w = NAME(load)(b + j * ldb + k);
-            UNROLL for (int i = 0; i < R; i++) acc[i][j] += x[i] * w;
-        }
+    UNROLL for (int i = 0; i < R; i++) UNROLL for (int j = 0; j < S; j++) acc[i * S + j] = (V){0};
+#define STEP(LOAD)                                                      \
+    V x[4];                                                             \
+    UNROLL for (int i = 0; i < R; i++) x[i] = LOAD(a + i * lda + k);    \
+    UNROLL for (int j = 0; j < S; j++) {                                \
+        V w = LOAD(b + j * ldb + k);                                    \
+        UNROLL for (int i = 0; i < R; i++) acc[i * S + j] += x[i] * w;  \
     }
-    if (whole < o->depth) {
-        M m = NAME(first)(o->depth - whole);
-        V x[4];
-        UNROLL for (int i = 0; i < R; i++) x[i] = NAME(load_first)(a + i * lda + whole, m);
-        UNROLL for (int j = 0; j < S; j++) {
-            V w = NAME(load_first)(b + j * ldb + whole, m);
-            UNROLL for (int i = 0; i < R; i++) acc[i][j] += x[i] * w;
-        }
+#define LOAD_LAST(p) NAME(load_first)(p, last)
+    ptrdiff_t k = 0;
+    for (; k < whole; k += VL) {
+        STEP(NAME(load))
     }
-    UNROLL for (int i = 0; i < R; i++) {
-        NAME(four) sums;
-        NAME(sums)(&sums, acc[i], S);
-        T *c = o->c + (i0 + i) * o->ldc + j0;
-        UNROLL for (int j = 0; j < S; j++) c[j] = sums[j] + (o->bias ? o->bias[j0 + j] : 0);
+    if (k < o->depth) {
+        const M last = NAME(first)(o->depth - k);
+        STEP(LOAD_LAST)
+    }
+#undef STEP
+#undef LOAD_LAST
+    NAME(sums)(sums, acc, R * S);
+    UNROLL for (int j = 0; j < S; j += LANES) {
+        const M last = NAME(first)(S - j < LANES ? S - j : LANES);
+        const V bias = o->bias ? NAME(load_first)(o->bias + j0 + j, last) : (V){0};
+        UNROLL for (int i = 0; i < R; i++) {
+            const V sum = NAME(load)(sums + i * S + j) + bias;
+            NAME(store_first)(o->c + (i0 + i) * o->ldc + j0 + j, o->relu ? NAME(positive)(sum) : sum, last);
+        }
     }
 }
 
@@ -188,136 +179,26 @@ DOTS(2)
 #if REGISTERS == 32
 DOTS(3)
 DOTS(4)
-static const NAME(dot_fn) NAME(dot_fns)[4][4] = {DOT_ROW(1), DOT_ROW(2), DOT_ROW(3), DOT_ROW(4)};
+DOTS(5)
+static const NAME(dot_fn) NAME(dot_fns)[5][4] = {DOT_ROW(1), DOT_ROW(2), DOT_ROW(3), DOT_ROW(4), DOT_ROW(5)};
 #else
 static const NAME(dot_fn) NAME(dot_fns)[2][4] = {DOT_ROW(1), DOT_ROW(2)};
 #endif
 
+/* Tiles as even as can be; those of the same rows of A one after the other, since B has fewer rows. */
 NOINLINE void NAME(dot)(const NAME(dot_t) * o) {
-    for (ptrdiff_t j = 0; j < o->cols; j += DOT_COLS) {
-        ptrdiff_t cols = o->cols - j < DOT_COLS ? o->cols - j : DOT_COLS;
-        for (ptrdiff_t i = 0; i < o->rows; i += 4) {
-            ptrdiff_t rows = o->rows - i < 4 ? o->rows - i : 4;
+    const ptrdiff_t down = (o->rows + 3) / 4, across = (o->cols + DOT_COLS - 1) / DOT_COLS;
+    for (ptrdiff_t I = 0, i = 0; I < down; I++) {
+        ptrdiff_t rows = (o->rows - i + down - I - 1) / (down - I);
+        for (ptrdiff_t J = 0, j = 0; J < across; J++) {
+            ptrdiff_t cols = (o->cols - j + across - J - 1) / (across - J);
             NAME(dot_fns)[cols - 1][rows - 1](o, i, j);
+            j += cols;
         }
+        i += rows;
     }
 }
 
-/* Rows of a loop, written so that every compiler makes vector code of them. */
-
-NOINLINE void NAME(relu_row)(T *restrict y, const T *restrict x, ptrdiff_t n) {
-    for (ptrdiff_t i = 0; i < n; i++) y[i] = x[i] <= 0 ? 0 : x[i]; /* NaN passes */
-}
-
-NOINLINE void NAME(relu_backward_row)(T *restrict dx, const T *restrict dy, const T *restrict y, ptrdiff_t n) {
-    for (ptrdiff_t i = 0; i < n; i++) dx[i] = y[i] <= 0 ? 0 : dy[i];
-}
-
-NOINLINE void NAME(add_row)(T *restrict y, const T *restrict x, ptrdiff_t n) {
-    for (ptrdiff_t i = 0; i < n; i++) y[i] += x[i];
-}
-
-/* total (cols) = x (rows, cols) summed over rows: four partial sums of every fourth row, added in their order. */
-NOINLINE void NAME(sum_rows)(T *total, const T *x, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t ld, int add) {
-    for (ptrdiff_t j = 0; j < cols; j += VL) {
-        const ptrdiff_t n = cols - j < VL ? cols - j : VL;
-        const M m = NAME(first)(n);
-        V sums[4] = {{0}, {0}, {0}, {0}};
-        ptrdiff_t i = 0;
-        for (; i + 4 <= rows; i += 4)
-            UNROLL for (int r = 0; r < 4; r++) {
-                const T *row = x + (i + r) * ld + j;
-                sums[r] += n == VL ? NAME(load)(row) : NAME(load_first)(row, m);
-            }
-        for (; i < rows; i++) sums[0] += NAME(load_first)(x + i * ld + j, m);
-        V all = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-        if (add) all += NAME(load_first)(total + j, m);
-        NAME(store_first)(total + j, all, m);
-    }
-}
-
-typedef IT NAME(ints) __attribute__((vector_size(VBYTES)));
-typedef uint16_t NAME(halves) __attribute__((vector_size(VBYTES / sizeof(T) * 2)));
-
-/* A row of output pixels of max pooling, all channels: y and the index of the tap that each came from. The first maximum
- * wins a tie, NaN beats all (PyTorch's rule). `taps` lists, for each tap inside the image, its offset in x and its number;
- * the windows lie `step` apart in x. */
-NOINLINE void NAME(max_pool_pixels)(T *y, uint16_t *index, const T *x, const ptrdiff_t *taps, ptrdiff_t count,
-                                    ptrdiff_t channels, ptrdiff_t pixels, ptrdiff_t step) {
-    for (; pixels > 0; pixels--, x += step, y += channels, index += index ? channels : 0)
-        for (ptrdiff_t c = 0; c < channels; c += VL) {
-            const ptrdiff_t n = channels - c < VL ? channels - c : VL;
-            const M m = NAME(first)(n);
-            V best = n == VL ? NAME(load)(x + taps[0] + c) : NAME(load_first)(x + taps[0] + c, m);
-            NAME(ints) from = (NAME(ints)){0} + (IT)taps[1];
-            for (ptrdiff_t t = 1; t < count; t++) {
-                V v = n == VL ? NAME(load)(x + taps[2 * t] + c) : NAME(load_first)(x + taps[2 * t] + c, m);
-                NAME(ints) takes = (v > best) | (v != v);
-                best = (V)(((NAME(ints))v & takes) | ((NAME(ints))best & ~takes));
-                from = (((NAME(ints)){0} + (IT)taps[2 * t + 1]) & takes) | (from & ~takes);
-            }
-            if (n == VL) NAME(store)(y + c, best);
-            else NAME(store_first)(y + c, best, m);
-            if (index) {
-                NAME(halves) narrow = __builtin_convertvector(from, NAME(halves));
-                if (n == VL) memcpy(index + c, &narrow, sizeof narrow);
-                else memcpy(index + c, &narrow, n * sizeof *index);
-            }
-        }
-}
-
-/* The gradient of such a row: each dy goes to the tap that its maximum came from, the other taps get 0 (or, with `add`,
- * keep what they have). */
-NOINLINE void NAME(unpool_pixels)(T *dx, const T *dy, const uint16_t *index, const ptrdiff_t *taps, ptrdiff_t count,
-                                  ptrdiff_t channels, ptrdiff_t pixels, ptrdiff_t step, int add) {
-    for (; pixels > 0; pixels--, dx += step, dy += channels, index += channels)
-        for (ptrdiff_t c = 0; c < channels; c += VL) {
-            const ptrdiff_t n = channels - c < VL ? channels - c : VL;
-            const M m = NAME(first)(n);
-            NAME(halves) narrow = {0};
-            if (n == VL) memcpy(&narrow, index + c, sizeof narrow);
-            else memcpy(&narrow, index + c, n * sizeof *index);
-            const NAME(ints) from = __builtin_convertvector(narrow, NAME(ints));
-            const V g = n == VL ? NAME(load)(dy + c) : NAME(load_first)(dy + c, m);
-            for (ptrdiff_t t = 0; t < count; t++) {
-                T *to = dx + taps[2 * t] + c;
-                V part = (V)((NAME(ints))g & (from == (IT)taps[2 * t + 1]));
-                if (add) part += n == VL ? NAME(load)(to) : NAME(load_first)(to, m);
-                if (n == VL) NAME(store)(to, part);
-                else NAME(store_first)(to, part, m);
-            }
-        }
-}
-
-typedef struct {
-    T lr, momentum, undamped, decay, sign;
-    int nesterov, started;
-} NAME(sgd_t);
-
-NOINLINE void NAME(sgd_row)(T *restrict w, const T *restrict grad, T *restrict buffer, NAME(sgd_t) h, ptrdiff_t n) {
-    if (buffer && !h.started) { /* the first step takes the gradient whole, whatever the buffer held */
-        memset(buffer, 0, n * sizeof(T));
-        h.undamped = 1;
-    }
-    if (!buffer)
-        for (ptrdiff_t i = 0; i < n; i++) w[i] -= h.lr * (h.sign * grad[i] + h.decay * w[i]);
-    else if (h.nesterov)
-        for (ptrdiff_t i = 0; i < n; i++) {
-            T g = h.sign * grad[i] + h.decay * w[i];
-            buffer[i] = h.momentum * buffer[i] + h.undamped * g;
-            w[i] -= h.lr * (g + h.momentum * buffer[i]);
-        }
-    else
-        for (ptrdiff_t i = 0; i < n; i++) {
-            T g = h.sign * grad[i] + h.decay * w[i];
-            buffer[i] = h.momentum * buffer[i] + h.undamped * g;
-            w[i] -= h.lr * buffer[i];
-        }
-}
-
-#undef V
-#undef M
-#undef VL
 #undef OUTER
 #undef ROW
 #undef UP_TO_6

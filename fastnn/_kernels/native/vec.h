@@ -1,12 +1,13 @@
 /* Vectors of one instruction set: NAME(x) is x_f32 or x_f64, V a vector of VL numbers of type T, M a mask of its lanes.
- * Included once for each type, with T, IT (a signed integer as wide) and NAME defined. */
+ * Included once for each type, with T, IT (a signed integer as wide) and NAME defined, and FLOAT64 for double. */
 
 #ifndef FASTNN_VEC_ONCE
 #define FASTNN_VEC_ONCE
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -36,14 +37,21 @@
 
 #define V NAME(vec)
 #define M NAME(mask)
-#define VL ((ptrdiff_t)(VBYTES / sizeof(T)))
+#ifdef FLOAT64
+#define LANES (VBYTES / 8)
+#else
+#define LANES (VBYTES / 4)
+#endif
+#define VL ((ptrdiff_t)LANES)
 
 typedef T V __attribute__((vector_size(VBYTES)));
 typedef T NAME(vec_u) __attribute__((vector_size(VBYTES), aligned(sizeof(T)), may_alias));
+typedef IT NAME(ints) __attribute__((vector_size(VBYTES)));
 
 INLINE V NAME(load)(const T *p) { return *(const NAME(vec_u) *)p; }
 INLINE void NAME(store)(T *p, V v) { *(NAME(vec_u) *)p = v; }
 INLINE V NAME(all)(T x) { return x - (V){0}; } /* x - 0 is x, for -0 too */
+INLINE V NAME(positive)(V x) { return (V)((NAME(ints))x & ~(x <= 0)); } /* ReLU: NaN passes */
 
 /* The first n lanes, 1 <= n <= VL; loads give 0 in the others and touch no memory there. */
 #if defined(__AVX512F__)

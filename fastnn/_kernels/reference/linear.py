@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..kernel import Array
 
 
-def linear(x: Array, weight: Array, bias: Array | None) -> Array:
-    """y = x Wᵀ + b.
+def linear(x: Array, weight: Array, bias: Array | None, relu: bool) -> Array:
+    """y = x Wᵀ + b, or with `relu` max(x Wᵀ + b, 0), where NaN passes.
 
     x: (N, I), weight: (O, I), bias: (O,) or None. Returns y: (N, O).
     """
     y: Array = x @ weight.T
-    return y if bias is None else y + bias
+    if bias is not None:
+        y = y + bias
+    return np.where(y <= 0, 0, y) if relu else y
 
 
 def linear_backward_data(dy: Array, weight: Array) -> Array:
