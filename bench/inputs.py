@@ -155,7 +155,11 @@ def _value(call: Call, arg: Arg, dtype: str, rng: np.random.Generator) -> Array:
 
 
 def _chosen(call: Call, rng: np.random.Generator) -> Array:
-    """Where max pooling found its maxima in random images."""
+    """Where max pooling found its maxima in random images; fused with a convolution, that has ReLU in front of it."""
+    if "pool_size" in call.params:
+        taps = call.sizes["MH"] * call.sizes["MW"]
+        shape = [call.sizes[symbol] for symbol in ("N", "O", "YH", "YW")]
+        return rng.choice(np.array([*range(taps), 65535], np.uint16), shape)
     x = rng.standard_normal([call.sizes[symbol] for symbol in "NCHW"])
     params = {name: value for name, value in call.params.items() if name != "input_size"}
     with use_backend("reference"):

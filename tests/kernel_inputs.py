@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn._kernels.kernel import REAL, Arg, Array, Kernel
+from fastnn._kernels.reference.conv_pool import NOWHERE
 from fastnn._kernels.reference.pooling import max_pool2d
 from fastnn._kernels.table import window_count
 
@@ -61,6 +62,8 @@ def sizes(sample: Sample) -> dict[str, int]:
         for i, (out, size, kernel) in enumerate((("P", "H", "KH"), ("Q", "W", "KW"))):
             stride, padding, dilation = (sample[name][i] for name in ("stride", "padding", "dilation"))
             d[out] = window_count(d[size], d[kernel], stride, padding, dilation, sample.get("ceil_mode", False))
+    if "pool_size" in sample:
+        d["YH"], d["YW"] = d["P"] // sample["pool_size"][0], d["Q"] // sample["pool_size"][1]
     return d
 
 
@@ -109,6 +112,9 @@ def make(kernel: Kernel, sample: Sample, dtype: str = "float64", seed: int = 0) 
             return max_pool2d(x, **{name: v for name, v in params.items() if name != "input_size"})[1]
         if arg.name == "steps":
             return np.full(shape, 3)
+        if arg.name == "index":  # of conv2d_max_pool2d: some tap, or none
+            taps = params["pool_size"][0] * params["pool_size"][1]
+            return rng.choice(np.array([*range(taps), NOWHERE], np.uint16), shape)
         if arg.name == "hyper":
             return np.array(list(HYPER.values()))
         a: Array = random(shape, dtype if arg.dtype in ("real", "any") else arg.dtype, rng)
@@ -131,6 +137,9 @@ SPECIAL: dict[str, dict[str, tuple[float, ...]]] = {
     "conv2d": {"x": (np.nan, np.inf, 0.0, 1e-39)},
     "conv2d_backward_data": {"dy": (np.nan, np.inf, 0.0, 1e-39)},
     "conv2d_backward_weights": {"x": (np.nan, np.inf, 0.0, 1e-39)},
+    "conv2d_max_pool2d": {"x": (np.nan, np.inf, 0.0, 1e-39)},
+    "conv2d_max_pool2d_backward_data": {"dy": (np.nan, np.inf, 0.0, 1e-39)},
+    "conv2d_max_pool2d_backward_weights": {"dy": (0.0, 1e-39)},  # 0 * NaN, of what is left out, the reference alone has
     "max_pool2d": {"x": (np.nan, np.inf, -np.inf, -np.inf, 0.0, -0.0, 1.0, 1.0, 2.0, 2.0)},
     "max_pool2d_backward": {"dy": (np.nan, np.inf, -0.0, 1e-39)},
     "relu": {"x": _AWKWARD},

@@ -98,6 +98,7 @@ def test_operations_of_a_convolution_leave_out_padding() -> None:
         "padding": (1, 1),
         "dilation": (1, 1),
         "groups": 1,
+        "relu": False,
     }
     for row in ("conv2d", "conv2d_backward_data", "conv2d_backward_weights"):
         assert flops(make(row, {**image, "stride": (1, 1)})) == 2 * 3 * 4 * 5 * 16
@@ -153,6 +154,8 @@ def compare_with_torch() -> None:
 
     # These draw numbers of their own, so only shapes can agree.
     drawn = ("dropout", "max_pool2d_backward")
+    drawn += ("conv2d_max_pool2d_backward_data", "conv2d_max_pool2d_backward_weights")
+    indexed = ("max_pool2d", "conv2d_max_pool2d")  # PyTorch counts through the image
     for row in KERNELS:
         expected = outputs(tiny(row), "reference")
         call = tiny(row)
@@ -161,7 +164,7 @@ def compare_with_torch() -> None:
             found = [t for t in (result if isinstance(result, tuple) else (result,)) if t is not None]
             if row == "sgd":
                 found, expected = call.inputs[0:3:2], expected[-3:-1]
-            for f, e in list(zip(found, expected, strict=False))[: 1 if row == "max_pool2d" else None]:
+            for f, e in list(zip(found, expected, strict=False))[: 1 if row in indexed else None]:
                 assert tuple(f.shape) in (e.shape, ()), f"{row} {form.title}: {f.shape}, expected {e.shape}"
                 if row not in drawn:
                     np.testing.assert_allclose(np.asarray(f), e.reshape(f.shape), rtol=1e-4, atol=1e-4, err_msg=row)

@@ -35,6 +35,8 @@ from kernel_inputs import (
 from fastnn._errors import DTypeError, ShapeError
 from fastnn._kernels import TABLE, backends, get_num_threads, set_num_threads
 from fastnn._kernels.kernel import REAL, Arg, Array, Backend, Kernel, using
+from fastnn._kernels.reference.conv_pool import NOWHERE
+from fastnn._kernels.table import window_count
 
 
 def every_backend_here() -> dict[str, Backend]:
@@ -210,7 +212,7 @@ def test_out_is_added_to(backend: str, name: str, sample: Sample, dtype: str) ->
             assert f is g.view
             # The sum may have been begun with what was there, so its size counts too.
             size = 8 + np.nan_to_num(np.abs(r)).max(initial=0.0)
-            extra = 4 * np.finfo(f.dtype).eps * size if tolerance(kernel, dtype) else 0.0
+            extra = 4 * np.finfo(f.dtype).eps * size if tolerance(kernel, dtype) and f.dtype.name in REAL else 0.0
             assert_close(f"{layout}: {arg.name}", f, e, tolerance(kernel, dtype) + extra)
             g.assert_surroundings(f"{layout}: {arg.name}")
 
@@ -242,18 +244,24 @@ def test_same_call_gives_the_same_bits(backend: str, name: str, sample: Sample, 
     assert all(other == first for other in others)
 
 
+FUSED = ("conv2d_max_pool2d", "conv2d_max_pool2d_backward_data", "conv2d_max_pool2d_backward_weights")
+
 #: Large enough for every way in which a backend may cut its work, into blocks, into parts and among threads.
 LARGE: tuple[tuple[tuple[str, ...], Sample], ...] = (
     (("linear", "linear_backward_data", "linear_backward_weights"), {"N": 200, "I": 300, "O": 150, "relu": False}),
     (("linear",), {"N": 300, "I": 1100, "O": 70, "relu": True}),
     (("linear",), {"N": 150, "I": 900, "O": 20, "relu": True}),
     *(
-        (("conv2d", "conv2d_backward_data", "conv2d_backward_weights"), sample | {"stride": (1, 1), "dilation": (1, 1)})
+        (
+            ("conv2d", "conv2d_backward_data", "conv2d_backward_weights", *FUSED),
+            sample | {"stride": (1, 1), "dilation": (1, 1), "relu": True, "pool_size": (2, 2)},
+        )
         for sample in (
             {"N": 40, "C": 8, "H": 20, "W": 20, "O": 16, "KH": 3, "KW": 3, "padding": (0, 0), "groups": 1},
             {"N": 33, "C": 8, "H": 18, "W": 21, "O": 40, "KH": 3, "KW": 3, "padding": (1, 1), "groups": 1},
             {"N": 30, "C": 8, "H": 20, "W": 20, "O": 16, "KH": 3, "KW": 3, "padding": (1, 0), "groups": 2},
             {"N": 1, "C": 3, "H": 64, "W": 67, "O": 24, "KH": 5, "KW": 5, "padding": (2, 2), "groups": 1},
+            {"N": 10, "C": 70, "H": 7, "W": 8, "O": 440, "KH": 3, "KW": 3, "padding": (1, 1), "groups": 1},
         )
     ),
     (
@@ -337,7 +345,18 @@ def convolutions(draw: st.DrawFn) -> dict[str, Any]:
         "KH": KH,
         "KW": KW,
         "groups": groups,
+        "relu": draw(st.booleans()),
     }
+
+
+@st.composite
+def fused_convolutions(draw: st.DrawFn) -> dict[str, Any]:
+    sample = draw(convolutions())
+    counts = (
+        window_count(sample[size], sample[kernel], *(sample[name][i] for name in ("stride", "padding", "dilation")))
+        for i, (size, kernel) in enumerate((("H", "KH"), ("W", "KW")))
+    )
+    return sample | {"pool_size": tuple(draw(sizes(1, min(count, 3))) for count in counts)}
 
 
 @st.composite
@@ -365,6 +384,37 @@ def test_conv2d_of_any_size(backend: str, sample: Sample, dtype: str, layout: st
     for name in ("conv2d", "conv2d_backward_data", "conv2d_backward_weights"):
         inputs, params = make(TABLE[name], sample, dtype, seed)
         assert_contract(backend, TABLE[name], inputs, params, dtype, layout)
+
+
+@every_backend
+@small
+@given(sample=fused_convolutions(), dtype=reals, layout=layouts, seed=sizes(0, 99))
+def test_conv2d_max_pool2d_of_any_size(backend: str, sample: Sample, dtype: str, layout: str, seed: int) -> None:
+    for name in FUSED:
+        inputs, params = make(TABLE[name], sample, dtype, seed)
+        assert_contract(backend, TABLE[name], inputs, params, dtype, layout)
+
+
+@every_backend
+@small
+@given(sample=fused_convolutions(), dtype=reals, share=st.sampled_from((0.0, 0.1)), seed=sizes(0, 99))
+def test_fused_rows_give_the_bits_of_separate_ones(
+    backend: str, sample: Sample, dtype: str, share: float, seed: int
+) -> None:
+    kernel = TABLE["conv2d_max_pool2d"]
+    inputs, params = make(kernel, sample, dtype, seed)
+    inputs = sprinkle(kernel, inputs, share) if share else inputs
+    y, index = call(backend, kernel, inputs, params)
+
+    how = {name: params[name] for name in ("stride", "padding", "dilation", "groups")}
+    pool = POOL | {"kernel_size": params["pool_size"], "stride": params["pool_size"]}
+    (conv,) = call(backend, TABLE["conv2d"], inputs, how | {"relu": False})
+    largest, place = call(backend, TABLE["max_pool2d"], [conv], pool)
+    (expected,) = call(backend, TABLE["relu"], [largest], {})
+    assert y.tobytes() == expected.tobytes()
+    np.testing.assert_array_equal(index, np.where(largest <= 0, NOWHERE, place))
+    (rectified,) = call(backend, TABLE["conv2d"], inputs, how | {"relu": True})
+    assert rectified.tobytes() == call(backend, TABLE["relu"], [conv], {})[0].tobytes()
 
 
 @every_backend
@@ -584,21 +634,63 @@ def zeros(*shape: int, dtype: Any = "float32") -> Array:
             r"hyper of shape \(6\)",
         ),
         ("next_key", (zeros(2, dtype="uint64"),), {}, ShapeError, r"state of shape \(3\)"),
-        ("conv2d", (zeros(1, 2, 5, 5), zeros(4, 2, 3, 3), None), CONV | {"stride": (0, 1)}, ShapeError, "at least 1"),
-        ("conv2d", (zeros(1, 2, 5, 5), zeros(4, 2, 3, 3), None), CONV | {"dilation": (1, 0)}, ShapeError, "at least 1"),
-        ("conv2d", (zeros(1, 2, 5, 5), zeros(4, 2, 3, 3), None), CONV | {"padding": (-1, 0)}, ShapeError, "at least 0"),
-        ("conv2d", (zeros(1, 2, 5, 5), zeros(4, 2, 0, 3), None), CONV, ShapeError, "kernel size"),
-        ("conv2d", (zeros(1, 2, 5, 5), zeros(4, 2, 6, 3), None), CONV, ShapeError, "window of 6 does not fit into H=5"),
         (
             "conv2d",
             (zeros(1, 2, 5, 5), zeros(4, 2, 3, 3), None),
-            CONV | {"dilation": (1, 3)},
+            CONV | {"relu": 0, "stride": (0, 1)},
+            ShapeError,
+            "at least 1",
+        ),
+        (
+            "conv2d",
+            (zeros(1, 2, 5, 5), zeros(4, 2, 3, 3), None),
+            CONV | {"relu": 0, "dilation": (1, 0)},
+            ShapeError,
+            "at least 1",
+        ),
+        (
+            "conv2d",
+            (zeros(1, 2, 5, 5), zeros(4, 2, 3, 3), None),
+            CONV | {"relu": 0, "padding": (-1, 0)},
+            ShapeError,
+            "at least 0",
+        ),
+        ("conv2d", (zeros(1, 2, 5, 5), zeros(4, 2, 0, 3), None), CONV | {"relu": 0}, ShapeError, "kernel size"),
+        (
+            "conv2d",
+            (zeros(1, 2, 5, 5), zeros(4, 2, 6, 3), None),
+            CONV | {"relu": 0},
+            ShapeError,
+            "window of 6 does not fit into H=5",
+        ),
+        (
+            "conv2d",
+            (zeros(1, 2, 5, 5), zeros(4, 2, 3, 3), None),
+            CONV | {"relu": 0, "dilation": (1, 3)},
             ShapeError,
             "window of 7",
         ),
-        ("conv2d", (zeros(1, 2, 5, 5), zeros(4, 3, 3, 3), None), CONV, ShapeError, "expected 3 input channels"),
-        ("conv2d", (zeros(1, 4, 5, 5), zeros(3, 2, 3, 3), None), CONV | {"groups": 2}, ShapeError, "3 output channels"),
-        ("conv2d", (zeros(1, 4, 5, 5), zeros(3, 2, 3, 3), None), CONV | {"groups": 0}, ShapeError, "0 groups"),
+        (
+            "conv2d",
+            (zeros(1, 2, 5, 5), zeros(4, 3, 3, 3), None),
+            CONV | {"relu": 0},
+            ShapeError,
+            "expected 3 input channels",
+        ),
+        (
+            "conv2d",
+            (zeros(1, 4, 5, 5), zeros(3, 2, 3, 3), None),
+            CONV | {"relu": 0, "groups": 2},
+            ShapeError,
+            "3 output channels",
+        ),
+        (
+            "conv2d",
+            (zeros(1, 4, 5, 5), zeros(3, 2, 3, 3), None),
+            CONV | {"relu": 0, "groups": 0},
+            ShapeError,
+            "0 groups",
+        ),
         ("conv2d", (zeros(1, 2, 5, 5), zeros(4, 2, 3, 3), None), {}, TypeError, r"conv2d takes .* stride=, padding="),
         (
             "conv2d_backward_data",
@@ -613,6 +705,27 @@ def zeros(*shape: int, dtype: Any = "float32") -> Array:
             CONV | {"kernel_size": (3, 3), "groups": 2},
             ShapeError,
             "3 input channels cannot be split into 2 groups",
+        ),
+        (
+            "conv2d_max_pool2d",
+            (zeros(1, 2, 5, 5), zeros(4, 2, 3, 3), None),
+            CONV | {"pool_size": (4, 2)},
+            ShapeError,
+            "window of 4 does not fit into P=3",
+        ),
+        (
+            "conv2d_max_pool2d",
+            (zeros(1, 2, 5, 5), zeros(4, 2, 3, 3), None),
+            CONV | {"pool_size": (0, 2)},
+            ShapeError,
+            "from 1 to 65534 elements, got 0 x 2",
+        ),
+        (
+            "conv2d_max_pool2d_backward_data",
+            (zeros(1, 4, 2, 1), zeros(4, 2, 3, 3), zeros(1, 4, 2, 1, dtype="uint16")),
+            CONV | {"pool_size": (2, 2), "input_size": (5, 5)},
+            ShapeError,
+            "expected YH=1 for P=3, got YH=2",
         ),
         ("max_pool2d", (zeros(1, 2, 5, 5),), POOL | {"padding": (0, 2)}, ShapeError, "more than half"),
         ("max_pool2d", (zeros(1, 2, 1, 5),), POOL, ShapeError, "window of 2 does not fit into H=1"),

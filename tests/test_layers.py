@@ -78,6 +78,17 @@ CASES: dict[str, Case] = {
         lambda nn: nn.Sequential(nn.Conv2d(2, 5, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(45, 4)),
         (3, 2, 8, 9),
     ),
+    "cnn of many forms": (
+        lambda **d: fn.Sequential(
+            *(fn.Conv2d(2, 5, 3, padding=1, **d), fn.ReLU(), fn.Conv2d(5, 20, 3, **d), fn.ReLU()),
+            *(fn.MaxPool2d((2, 3)), fn.Conv2d(20, 3, 1, **d), fn.ReLU(), fn.MaxPool2d(2, 1), fn.MaxPool2d(1)),
+        ),
+        lambda nn: nn.Sequential(
+            *(nn.Conv2d(2, 5, 3, padding=1), nn.ReLU(), nn.Conv2d(5, 20, 3), nn.ReLU()),
+            *(nn.MaxPool2d((2, 3)), nn.Conv2d(20, 3, 1), nn.ReLU(), nn.MaxPool2d(2, 1), nn.MaxPool2d(1)),
+        ),
+        (3, 2, 9, 13),
+    ),
     "nested": (
         lambda **d: fn.Sequential(fn.Sequential(fn.Linear(4, 4, **d), fn.ReLU()), fn.Sequential(fn.Linear(4, 2, **d))),
         lambda nn: nn.Sequential(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), nn.Sequential(nn.Linear(4, 2))),
@@ -508,6 +519,60 @@ def named() -> fn.Sequential:
     )
 
 
+def fused() -> fn.Sequential:
+    return fn.Sequential({"conv1": fn.Conv2d(3, 4, 3), "relu": fn.ReLU(), "pool": fn.MaxPool2d(2)})
+
+
+class Doubled(fn.ReLU):
+    """A subclass that is another function."""
+
+    def forward(self, x: Array, train: bool = False) -> tuple[Array, Any]:
+        y, backward = super().forward(x, train)
+        return 2 * y, lambda dy, need_dx=True: backward(2 * dy, need_dx)
+
+
+def test_a_subclass_is_not_fused() -> None:
+    conv, pool, x = fn.Conv2d(3, 4, 3), fn.MaxPool2d(2), random((2, 3, 8, 8), F32)
+    for chain in (fn.Sequential(conv, Doubled(), pool), fn.Sequential(conv, Doubled())):
+        plain = fn.Sequential(*(fn.ReLU() if type(layer) is Doubled else layer for layer in chain))
+        np.testing.assert_array_equal(chain(x), 2 * plain(x))
+
+
+def test_a_fused_chain_gives_what_its_layers_give_by_themselves() -> None:
+    chain, x = fused(), random((3, 3, 9, 11), F32)
+    y, backward = chain.forward(x, train=True)
+    dy = random(y.shape, F32, seed=1)
+    dx = backward(dy)
+    grads = gradients(chain)
+
+    z, backwards = x, []
+    for layer in chain:
+        z, step = layer.forward(z, train=True)
+        backwards.append(step)
+    assert y.tobytes() == z.tobytes() == chain(x).tobytes()
+    chain.zero_grad()
+    for step in reversed(backwards):
+        dy = step(dy)
+    assert_close(dx, dy, F32, "dx")
+    for name, grad in gradients(chain).items():
+        assert_close(grads[name], grad, F32, name)
+
+
+def test_fused_layers_that_are_frozen_or_evaluated() -> None:
+    chain, x = fused(), random((3, 3, 9, 11), F32)
+    y, backward = chain.forward(x, train=True)
+    dy = random(y.shape, F32, seed=1)
+    dx = backward(dy)
+    np.testing.assert_array_equal(chain.forward(x, train=False)[1](dy), dx)
+    assert backward(dy, need_dx=False) is None
+    chain.requires_grad_(False)
+    before = gradients(chain)
+    np.testing.assert_array_equal(backward(dy), dx)
+    for name, grad in gradients(chain).items():
+        np.testing.assert_array_equal(grad, before[name])
+    assert backward(dy, need_dx=False) is None
+
+
 F32, F64 = "float32", "float64"
 ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "channels": (
@@ -529,6 +594,21 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         lambda: named()(random((1, 3, 3, 9), F32)),
         fn.ShapeError,
         r"pool \(MaxPool2d\): expected images of at least 2x2, got \(1, 4, 1, 7\)",
+    ),
+    "too small to pool, fused": (
+        lambda: fused()(random((1, 3, 3, 9), F32)),
+        fn.ShapeError,
+        r"pool \(MaxPool2d\): expected images of at least 2x2, got \(1, 4, 1, 7\)",
+    ),
+    "channels, fused": (
+        lambda: fused()(random((32, 1, 28, 28), F32)),
+        fn.ShapeError,
+        r"conv1 \(Conv2d\): expected \(N, 3, H, W\), got \(32, 1, 28, 28\)",
+    ),
+    "gradient, fused": (
+        lambda: fused().forward(random((2, 3, 8, 8), F32), train=True)[1](random((2, 4, 6, 6), F32)),
+        fn.ShapeError,
+        r"pool \(MaxPool2d\): expected the gradient of its output, \(2, 4, 3, 3\), got \(2, 4, 6, 6\)",
     ),
     "features": (
         lambda: named()(random((1, 3, 10, 10), F32)),

@@ -15,6 +15,11 @@ from fastnn._errors import DTypeError
 from fastnn._kernels.reference import FUNCTIONS
 from fastnn._kernels.reference.activation import relu, relu_backward
 from fastnn._kernels.reference.conv import conv2d, conv2d_backward_data, conv2d_backward_weights
+from fastnn._kernels.reference.conv_pool import (
+    conv2d_max_pool2d,
+    conv2d_max_pool2d_backward_data,
+    conv2d_max_pool2d_backward_weights,
+)
 from fastnn._kernels.reference.dropout import dropout, next_key, philox, random_words
 from fastnn._kernels.reference.layout import copy, gather_rows
 from fastnn._kernels.reference.linear import linear, linear_backward_data, linear_backward_weights
@@ -73,8 +78,10 @@ def test_linear_is_pytorchs(torch: Any, sample: Any) -> None:
 def test_conv2d_is_pytorchs(torch: Any, sample: Any) -> None:
     (x, weight, bias), params = make(TABLE["conv2d"], sample)
     assert x is not None and weight is not None
+    del params["relu"]
     tx, tw, tb = tensors(torch, x, weight, bias)
     ty = torch.nn.functional.conv2d(tx, tw, tb, **params)
+    assert_equal(conv2d(x, weight, bias, **params, relu=True), torch.relu(ty).detach())
     assert_equal(conv2d(x, weight, bias, **params), ty.detach())
     assert_equal(conv2d(x, weight, None, **params), torch.nn.functional.conv2d(tx, tw, **params).detach())
 
@@ -82,6 +89,24 @@ def test_conv2d_is_pytorchs(torch: Any, sample: Any) -> None:
     ty.backward(torch.tensor(dy))
     assert_equal(conv2d_backward_data(dy, weight, **params, input_size=x.shape[2:]), tx.grad)
     dweight, dbias = conv2d_backward_weights(dy, x, **params, kernel_size=weight.shape[2:])
+    assert_equal(dweight, tw.grad)
+    assert_equal(dbias, tb.grad)
+
+
+@samples("conv2d_max_pool2d")
+def test_conv2d_max_pool2d_is_pytorchs(torch: Any, sample: Any) -> None:
+    (x, weight, bias), how = make(TABLE["conv2d_max_pool2d"], sample)
+    assert x is not None and weight is not None
+    params = {name: value for name, value in how.items() if name != "pool_size"}
+    tx, tw, tb = tensors(torch, x, weight, bias)
+    ty = torch.max_pool2d(torch.relu(torch.nn.functional.conv2d(tx, tw, tb, **params)), how["pool_size"])
+    y, index = conv2d_max_pool2d(x, weight, bias, **how)
+    assert_equal(y, ty.detach())
+
+    dy = np.random.default_rng(1).standard_normal(ty.shape)
+    ty.backward(torch.tensor(dy))
+    assert_equal(conv2d_max_pool2d_backward_data(dy, weight, index, **how, input_size=x.shape[2:]), tx.grad)
+    dweight, dbias = conv2d_max_pool2d_backward_weights(dy, x, index, **how, kernel_size=weight.shape[2:])
     assert_equal(dweight, tw.grad)
     assert_equal(dbias, tb.grad)
 

@@ -7,13 +7,15 @@ function finds in ``c.n``; outputs, then inputs, are what it finds in ``c.p``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .._errors import ShapeError
 from .kernel import Dims, Kernel, array, filters, image
 
 PARTS = 8  #: partial sums of a reduction over the batch, at most; fixed, so that bits do not depend on threads
+PARTED = 1 << 18  #: numbers of a convolution's weights up to which their gradient is summed in such parts
+FIRST_LEVEL = 24 * 1024  #: bytes of a convolution's outputs, or of their gradient, that are worked on at a time
 
 
 def window_count(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool = False) -> int:
@@ -72,6 +74,25 @@ def _conv_weights(d: Dims, p: Mapping[str, Any]) -> None:
     _conv(d, p)
 
 
+def _pooled(derive: Callable[[Dims, Mapping[str, Any]], None]) -> Callable[[Dims, Mapping[str, Any]], None]:
+    """Of a convolution fused with max pooling: P and Q are as many as the pooling's windows tile."""
+
+    def derive_both(d: Dims, p: Mapping[str, Any]) -> None:
+        derive(d, p)
+        d["MH"], d["MW"] = p["pool_size"]
+        if d["MH"] < 1 or d["MW"] < 1 or d["MH"] * d["MW"] > 65534:
+            raise ShapeError(f"max_pool2d: a window holds from 1 to 65534 elements, got {d['MH']} x {d['MW']}")
+        for symbol, out, size in (("YH", "P", d["MH"]), ("YW", "Q", d["MW"])):
+            count = d[out] // size
+            if count < 1:
+                raise ShapeError(f"max_pool2d: a window of {size} does not fit into {out}={d[out]}")
+            if d.setdefault(symbol, count) != count:
+                raise ShapeError(f"max_pool2d: expected {symbol}={count} for {out}={d[out]}, got {symbol}={d[symbol]}")
+            d[out] = count * size
+
+    return derive_both
+
+
 def _pool(d: Dims, p: Mapping[str, Any]) -> None:
     d["KH"], d["KW"] = p["kernel_size"]
     if d["KH"] * d["KW"] > 65535:
@@ -108,9 +129,8 @@ def _probability(d: Dims, p: Mapping[str, Any]) -> None:
 # --- scratch, in bytes: (shared, for each thread) ----------------
 
 
-def _padded_image(d: Dims) -> int:
-    """Elements of one image with its border of zeros."""
-    return (d["H"] + 2 * d["PH"]) * (d["W"] + 2 * d["PW"]) * d["C"]
+def _rounded(size: int) -> int:
+    return -(-size // 64) * 64
 
 
 def _linear_scratch(d: Dims, real: int) -> tuple[int, int]:
@@ -124,20 +144,22 @@ def _dropout_scratch(d: Dims, real: int) -> tuple[int, int]:
 
 
 def _conv_scratch(d: Dims, real: int) -> tuple[int, int]:
-    return 16 * d["KH"] * d["KW"], real * _padded_image(d) if d["PH"] or d["PW"] else 0
+    pooled_rows = max(1, FIRST_LEVEL // max(1, d["MH"] * d["Q"] * d["O"] * real)) if "MH" in d else 0
+    rows = pooled_rows * d.get("MH", 0)
+    return real * d["KH"] * d["KW"] * d["I"] * d["O"], _rounded(16 * d["KH"] * d["KW"]) + real * rows * d["Q"] * d["O"]
 
 
 def _conv_data_scratch(d: Dims, real: int) -> tuple[int, int]:
-    flipped = d["KH"] * d["KW"] * d["I"] * d["O"]
-    left = -(-d["DW"] * (d["KW"] - 1) // d["SW"])
-    width = left + max(d["Q"], (d["W"] - 1 + d["PW"]) // d["SW"] + 1)
-    return real * flipped, 24 * d["KH"] * d["KW"] + real * d["P"] * width * d["O"]
+    unpooled = d["P"] * d["Q"] * d["O"] if "MH" in d else 0
+    return real * d["KH"] * d["KW"] * d["I"] * d["O"], _rounded(16 * d["KH"] * d["KW"]) + real * unpooled
 
 
 def _conv_weights_scratch(d: Dims, real: int) -> tuple[int, int]:
-    images = d["N"] * _padded_image(d) if d["PH"] or d["PW"] else 0
-    sums = PARTS * (d["KH"] * d["KW"] * d["I"] * d["O"] + d["O"])
-    return real * (images + 16 + sums) + 16 * d["N"] * d["P"], 0
+    weights, unit = d["KH"] * d["KW"] * d["I"] * d["O"], d.get("MH", 1)
+    parts = min(PARTS, d["N"] * d["P"] // unit) if weights <= PARTED else 1
+    rows = max(1, FIRST_LEVEL // max(1, unit * d["Q"] * min(d["O"] * real, 256))) * unit
+    unpooled = rows * d["Q"] * d["O"] if "MH" in d else 0
+    return real * parts * (weights + d["O"]) if parts > 1 else 0, _rounded(16 * rows) + real * unpooled
 
 
 # --- samples: sizes that tests run; the shapes of real networks are in bench ----------------
@@ -148,6 +170,7 @@ _LINEAR = tuple(
 )
 _CONV = tuple(
     {"N": n, "C": c, "H": h, "W": w, "O": o, "KH": kh, "KW": kw, "stride": s, "padding": p, "dilation": d, "groups": g}
+    | {"relu": n % 2 == 0}
     for n, c, h, w, o, kh, kw, s, p, d, g in (
         (1, 1, 3, 3, 1, 3, 3, (1, 1), (0, 0), (1, 1), 1),
         (2, 1, 9, 8, 32, 3, 3, (1, 1), (0, 0), (1, 1), 1),
@@ -176,6 +199,20 @@ _POOL = tuple(
         (2, 4, 8, 7, (3, 3), (2, 2), (0, 1), (1, 1), True),
         (2, 3, 5, 5, (2, 2), (3, 3), (0, 0), (1, 1), False),
         (0, 3, 4, 4, (2, 2), (2, 2), (0, 0), (1, 1), False),
+    )
+)
+_CONV_POOL = tuple(
+    {"N": n, "C": c, "H": h, "W": w, "O": o, "KH": k, "KW": k, "stride": s, "padding": p, "dilation": d, "groups": g}
+    | {"pool_size": m}
+    for n, c, h, w, o, k, s, p, d, g, m in (
+        (1, 1, 4, 4, 1, 3, (1, 1), (0, 0), (1, 1), 1, (2, 2)),
+        (9, 1, 12, 11, 32, 3, (1, 1), (0, 0), (1, 1), 1, (2, 2)),
+        (2, 3, 9, 10, 19, 3, (1, 1), (1, 1), (1, 1), 1, (2, 3)),
+        (3, 8, 7, 9, 70, 3, (1, 1), (0, 0), (1, 1), 1, (2, 2)),
+        (2, 4, 9, 12, 6, 2, (2, 1), (1, 0), (1, 2), 2, (2, 2)),
+        (2, 5, 5, 6, 3, 1, (1, 1), (0, 0), (1, 1), 1, (1, 1)),
+        (1, 20, 30, 31, 40, 3, (1, 1), (1, 0), (1, 1), 1, (3, 2)),
+        (0, 3, 6, 6, 4, 3, (1, 1), (0, 0), (1, 1), 1, (2, 2)),
     )
 )
 _ELEMENTWISE = tuple({"shape": s} for s in ((1,), (3, 5), (17, 33), (2, 3, 5, 7), (0, 4), (70000,)))
@@ -220,7 +257,7 @@ TABLE: dict[str, Kernel] = {
             inputs=(image("x", "N C H W"), filters("weight", "O I KH KW"), array("bias", "O", optional=True)),
             outputs=(image("y", "N O P Q"),),
             sizes=_CONV_SIZES,
-            ints=_CONV_INTS,
+            ints=(*_CONV_INTS, "relu"),
             derive=_conv,
             scratch=_conv_scratch,
             tolerance=(1e-5, 1e-13),
@@ -250,6 +287,46 @@ TABLE: dict[str, Kernel] = {
             scratch=_conv_weights_scratch,
             tolerance=(2e-5, 1e-12),
             samples=_CONV,
+        ),
+        Kernel(
+            "conv2d_max_pool2d",
+            inputs=(image("x", "N C H W"), filters("weight", "O I KH KW"), array("bias", "O", optional=True)),
+            outputs=(image("y", "N O YH YW"), image("index", "N O YH YW", dtype="uint16", optional=True)),
+            sizes=_CONV_SIZES,
+            ints=(*_CONV_INTS, "pool_size"),
+            derive=_pooled(_conv),
+            scratch=_conv_scratch,
+            tolerance=(1e-5, 1e-13),
+            samples=_CONV_POOL,
+        ),
+        Kernel(
+            "conv2d_max_pool2d_backward_data",
+            inputs=(
+                image("dy", "N O YH YW"),
+                filters("weight", "O I KH KW"),
+                image("index", "N O YH YW", dtype="uint16"),
+            ),
+            outputs=(image("dx", "N C H W", adds=True),),
+            sizes=_CONV_SIZES,
+            ints=(*_CONV_INTS, "pool_size", "input_size"),
+            derive=_pooled(_conv_data),
+            scratch=_conv_data_scratch,
+            tolerance=(1e-5, 1e-13),
+            samples=_CONV_POOL,
+        ),
+        Kernel(
+            "conv2d_max_pool2d_backward_weights",
+            inputs=(image("dy", "N O YH YW"), image("x", "N C H W"), image("index", "N O YH YW", dtype="uint16")),
+            outputs=(
+                filters("dweight", "O I KH KW", optional=True, adds=True),
+                array("dbias", "O", optional=True, adds=True),
+            ),
+            sizes=_CONV_SIZES,
+            ints=(*_CONV_INTS, "pool_size", "kernel_size"),
+            derive=_pooled(_conv_weights),
+            scratch=_conv_weights_scratch,
+            tolerance=(2e-5, 1e-12),
+            samples=_CONV_POOL,
         ),
         Kernel(
             "max_pool2d",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 from .._kernels import Array
-from .activation import ReLU
+from .fused import steps
 from .layer import Backward, Layer, register
-from .pooling import MaxPool2d
 
 
 @register
@@ -59,15 +58,15 @@ class Sequential(Layer):
 
     def forward(self, x: Array, train: bool = False) -> tuple[Any, Backward]:
         """x through all layers; the backward function stops below the lowest layer that has something to train."""
-        steps: list[tuple[Layer, Backward]] = []
-        for layer in _in_best_order(list(self._layers.values())):
-            x, step = layer.forward(x, train)
-            steps.append((layer, step))
+        done: list[tuple[Sequence[Layer], Backward]] = []
+        for group, forward in steps(list(self._layers.values())):
+            x, step = forward(x, train)
+            done.append((group, step))
 
         def backward(dy: Any, need_dx: bool = True) -> Any:
-            lowest = 0 if need_dx else _lowest_trained(layer for layer, _ in steps)
-            for i in range(len(steps) - 1, lowest - 1, -1):
-                dy = steps[i][1](dy, need_dx=need_dx or i > lowest)
+            lowest = 0 if need_dx else _lowest_trained(group for group, _ in done)
+            for i in range(len(done) - 1, lowest - 1, -1):
+                dy = done[i][1](dy, need_dx=need_dx or i > lowest)
             return dy if need_dx else None
 
         return x, backward
@@ -77,21 +76,10 @@ def _numbered(layers: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
     return ((str(i), layer) for i, layer in enumerate(layers))
 
 
-def _in_best_order(layers: list[Layer]) -> list[Layer]:
-    """Max pooling before the ReLU in front of it: outputs and gradients are the same to the bit, on fewer numbers.
-
-    The maximum of a window commutes with a function that never falls; where it is not above 0 no gradient passes.
-    """
-    for i in range(len(layers) - 1):
-        if type(layers[i]) is ReLU and type(layers[i + 1]) is MaxPool2d:  # a subclass may be another function
-            layers[i], layers[i + 1] = layers[i + 1], layers[i]
-    return layers
-
-
-def _lowest_trained(layers: Iterable[Layer]) -> int:
-    """The first layer with a parameter that is not frozen; their number if there is none."""
+def _lowest_trained(groups: Iterable[Sequence[Layer]]) -> int:
+    """The first group with a parameter that is not frozen; their number if there is none."""
     i = -1
-    for i, layer in enumerate(layers):
-        if any(p.requires_grad for p in layer.parameters()):
+    for i, group in enumerate(groups):
+        if any(p.requires_grad for layer in group for p in layer.parameters()):
             return i
     return i + 1

@@ -9,7 +9,7 @@ import numpy as np
 from .. import _kernels as k
 from .. import init
 from .._errors import ShapeError
-from .._kernels import Array
+from .._kernels import Array, Target
 from .layer import Backward, Layer, check_gradient, register
 from .parameter import Parameter, target
 
@@ -81,20 +81,44 @@ class Conv2d(Layer):
 
     def forward(self, x: Array, train: bool = False) -> tuple[Array, Backward]:
         """x: (N, in_channels, H, W). Raises `ShapeError`, `DTypeError`."""
-        self.check(x, "N", self.in_channels, "H", "W")
-        check_windows(self, x.shape, self.kernel_size, self.padding, self.dilation)
-        how: dict[str, Any] = {
+        self.check_images(x)
+        y = k.conv2d(x, *self.arrays, **self.geometry, relu=False)
+
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            check_gradient(self, dy, y.shape)
+            return self.backward(dy, x, need_dx)
+
+        return y, backward
+
+    # --- what convolutions fused with their neighbours share with this one (see `fused`) ----------------
+
+    @property
+    def arrays(self) -> tuple[Array, Array | None]:
+        """Weight and bias, as the kernels take them."""
+        return self.weight.data, None if self.bias is None else self.bias.data
+
+    @property
+    def gradients(self) -> tuple[Target, Target]:
+        """Where the kernels are to put the gradients of weight and bias."""
+        return self.weight.target(), target(self.bias)
+
+    @property
+    def geometry(self) -> dict[str, Any]:
+        """The parameters that all kernels of the convolution take."""
+        return {
             "stride": self.stride,
             "padding": self.padding,
             "dilation": self.dilation,
             "groups": self.groups,
         }
-        y = k.conv2d(x, self.weight.data, None if self.bias is None else self.bias.data, **how)
 
-        def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            check_gradient(self, dy, y.shape)
-            out = (self.weight.target(), target(self.bias))
-            k.conv2d_backward_weights(dy, x, **how, kernel_size=self.kernel_size, out=out)
-            return k.conv2d_backward_data(dy, self.weight.data, **how, input_size=x.shape[2:]) if need_dx else None
+    def check_images(self, x: Array) -> None:
+        """Raise a `ShapeError` or `DTypeError` that names the layer unless x fits."""
+        self.check(x, "N", self.in_channels, "H", "W")
+        check_windows(self, x.shape, self.kernel_size, self.padding, self.dilation)
 
-        return y, backward
+    def backward(self, dy: Array, x: Array, need_dx: bool) -> Array | None:
+        """The parameters' gradients, and with `need_dx` that of x, from that of the output."""
+        how = self.geometry
+        k.conv2d_backward_weights(dy, x, **how, kernel_size=self.kernel_size, out=self.gradients)
+        return k.conv2d_backward_data(dy, self.weight.data, **how, input_size=x.shape[2:]) if need_dx else None

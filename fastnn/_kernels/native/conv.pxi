@@ -1,33 +1,47 @@
 # Direct convolution, no im2col. Images lie (N, H, W, C), weights (KH, KW, I, O); I is C over the number of groups.
 #
-# Everything is the outer tile of tiles_of.h over "taps", the offsets of the kernel's positions. Where there is padding,
-# an image is first copied with its border of zeros, so that no tile has to know about edges.
+# Everything is the outer tile of tiles_of.h over "taps", the kernel's positions. Padding is never multiplied: output rows
+# and columns are cut where the kernel's positions inside the image change, and each piece is a product of its own.
+#
+# Fused with ReLU and max pooling, a convolution has P and Q that the windows of MH x MW pixels tile; its output lives only
+# in the thread's scratch, some rows at a time, and its gradient is made there from that of the pooled output.
+
+cdef extern from "tiles.h" nogil:
+    void pool_relu_f32(float*, uint16_t*, const float*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t)
+    void pool_relu_f64(double*, uint16_t*, const double*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t)
+    void unpool_relu_f32(float*, const float*, const uint16_t*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t)
+    void unpool_relu_f64(double*, const double*, const uint16_t*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t)
+
 
 cdef struct conv_sizes:
     Py_ssize_t N, C, H, W, O, I, KH, KW, P, Q
     Py_ssize_t SH, SW, PH, PW, DH, DW, G
+    Py_ssize_t MH, MW, relu  # as `uniform` sets them
 
 
-cdef void pad_rows(real* padded, const real* x, Py_ssize_t top, Py_ssize_t rows, Py_ssize_t left, Py_ssize_t width,
-                   Py_ssize_t H, Py_ssize_t W, Py_ssize_t C) noexcept nogil:
-    """Rows -top … rows-top-1 and columns -left … width-left-1 of the image x (H, W, C), zero outside of it."""
-    cdef Py_ssize_t r, h, line = width * C
-    cdef Py_ssize_t first = most(0, -left), here = most(0, least(W, width - left) - first)  # columns of x that are taken
-    cdef real* row
-    for r in range(rows):
-        row = padded + r * line
-        h = r - top
-        if h < 0 or h >= H or here == 0:
-            memset(row, 0, line * sizeof(real))
-            continue
-        memset(row, 0, (left + first) * C * sizeof(real))
-        memcpy(row + (left + first) * C, x + (h * W + first) * C, here * C * sizeof(real))
-        memset(row + (left + first + here) * C, 0, (width - left - first - here) * C * sizeof(real))
+cdef enum:
+    TASKS = 8                # into so many the work is cut at least, where it can be
+    SECOND_LEVEL = 1 << 20   # bytes of weights that stay in the second-level cache
+    FIRST_LEVEL = 24 * 1024  # bytes of outputs, or of their gradient, that stay in the first-level cache
+    PACKED_ROW = 512         # bytes of a row of weights, or of dy, above which the rows of one column block are packed
+                             # together: so far apart they would share few sets of the cache
 
 
-cdef inline Py_ssize_t row_blocks(const conv_sizes* g, Py_ssize_t rows) noexcept nogil:
-    """Into how many blocks of rows an image is cut, so that a small batch still makes eight tasks."""
-    return most(1, least(rows, ceil_div(8, most(g.N, 1))))
+cdef inline conv_sizes sizes_of(const call_t* c) noexcept nogil:
+    cdef conv_sizes g  # a copy: what was written as n may not be read as another struct
+    memcpy(&g, c.n, sizeof(conv_sizes))
+    return g
+
+
+cdef call_t uniform(const call_t* c, bint pooled, bint relu) noexcept nogil:
+    """The call with its pooling window and ReLU where the fused rows have them: 1 x 1 in the others."""
+    cdef call_t r = c[0]
+    cdef conv_sizes g = sizes_of(c)
+    if not pooled:
+        g.MH = g.MW = 1
+    g.relu = relu
+    memcpy(r.n, &g, sizeof(conv_sizes))
+    return r
 
 
 cdef inline bint merged(const conv_sizes* g) noexcept nogil:
@@ -35,255 +49,400 @@ cdef inline bint merged(const conv_sizes* g) noexcept nogil:
     return g.DW == 1 and g.G == 1
 
 
-cdef inline Py_ssize_t depth_block(real* of_type, Py_ssize_t cols) noexcept nogil:
-    """How many terms of a sum have weights, so many columns wide, that fill half of a first-level cache."""
-    return most(1, 24576 // (most(1, cols) * <Py_ssize_t>sizeof(real)))
+cdef inline Py_ssize_t row_blocks(Py_ssize_t N, Py_ssize_t rows) noexcept nogil:
+    """Into how many blocks of rows an image is cut, so that a small batch still makes enough tasks."""
+    return most(1, least(rows, ceil_div(TASKS, most(N, 1))))
 
 
-# --- forward: a tile is some pixels of one output row x some output channels ---------------------------------------------
+cdef struct piece:
+    Py_ssize_t first, last  # the kernel's positions that lie inside the image
+    Py_ssize_t end          # up to here, outputs have the same ones
+
+
+cdef inline piece piece_at(Py_ssize_t p, Py_ssize_t end, Py_ssize_t K, Py_ssize_t S, Py_ssize_t padding, Py_ssize_t D,
+                           Py_ssize_t size) noexcept nogil:
+    """The outputs from p on, up to `end`, whose windows have the same positions inside an image of this size."""
+    cdef piece r
+    cdef Py_ssize_t u, h
+    r.first, r.last, r.end = 0, K, end
+    if p * S >= padding and (end - 1) * S - padding + (K - 1) * D < size:
+        return r
+    for u in range(K):
+        h = p * S - padding + u * D
+        if h < 0:
+            r.first = u + 1
+            r.end = least(r.end, p + ceil_div(-h, S))
+        elif h >= size:
+            r.last = least(r.last, u)
+        else:
+            r.end = least(r.end, p + ceil_div(size - h, S))
+    r.last = most(r.first, r.last)
+    return r
+
+
+# --- forward: a tile is some pixels x some output channels -----------------------------------------------------------------
+# Arrays: y, index, x, weight, bias.
+
+
+cdef inline bint packs(real* y, const conv_sizes* g) noexcept nogil:
+    return g.G == 1 and g.O * <Py_ssize_t>sizeof(real) > PACKED_ROW and g.N * g.P * g.Q >= 64
+
+
+cdef void pack_task(real* y, const call_t* c, Py_ssize_t tap, int thread) noexcept nogil:
+    """The weights of one tap, (I, O), by column blocks: (block, tap, I, column)."""
+    cdef conv_sizes g = sizes_of(c)
+    cdef const real* weight = <const real*>c.p[3] + tap * g.I * g.O
+    cdef Py_ssize_t step = column_block(y), o = 0, i, cols
+    cdef real* packed
+    while o < g.O:
+        cols = least(step, g.O - o)
+        packed = <real*>c.shared + (o * g.KH * g.KW + tap * cols) * g.I
+        for i in range(g.I):
+            memcpy(packed + i * cols, weight + i * g.O + o, cols * sizeof(real))
+        o += cols
+
+
+cdef void conv_piece(real* y, const real* x, const real* weight, Py_ssize_t ld, const real* bias, const conv_sizes* g,
+                     grid_t* t, Py_ssize_t p, piece rows, Py_ssize_t q, piece cols) noexcept nogil:
+    """Outputs (p … rows.end-1, q … cols.end-1), some channels of which have these weights, in rows ld apart."""
+    cdef Py_ssize_t* ta = <Py_ssize_t*>t.ta
+    cdef Py_ssize_t* tb = <Py_ssize_t*>t.tb
+    cdef Py_ssize_t u, v
+    t.run = cols.end - q
+    t.rows = (rows.end - p) * t.run
+    t.depth = (cols.last - cols.first) * g.C if merged(g) else g.I
+    t.taps = 0
+    for u in range(rows.first, rows.last):
+        for v in range(cols.first, cols.first + 1 if merged(g) else cols.last):
+            ta[t.taps] = ((p * g.SH - g.PH + u * g.DH) * g.W + q * g.SW - g.PW + v * g.DW) * g.C
+            tb[t.taps] = (u * g.KW + v) * g.I * ld
+            t.taps += 1
+    t.bk = ld
+    outer_grid[real](t, y, x, weight, bias)
+
+
+cdef void conv_rows(real* y, const call_t* c, int thread, Py_ssize_t n, Py_ssize_t p0, Py_ssize_t p1, Py_ssize_t block0,
+                    Py_ssize_t block1) noexcept nogil:
+    """Rows p0 … p1-1 of image n, and of their channels some column blocks, to y, where the first row is."""
+    cdef conv_sizes g = sizes_of(c)
+    cdef const real* x = <const real*>c.p[2] + n * g.H * g.W * g.C
+    cdef const real* weight = <const real*>c.p[3]
+    cdef const real* bias = <const real*>c.p[4]
+    cdef bint packed = packs(y, &g)
+    cdef Py_ssize_t Og = g.O // g.G, blocks = ceil_div(Og, column_block(y)), block, group, o, p, q, ld = g.O
+    cdef piece rows, cols
+    cdef grid_t t
+    t.ta = <const Py_ssize_t*>(c.own + thread * c.own_size)
+    t.tb = t.ta + g.KH * g.KW
+    t.ai, t.aj, t.ak, t.ci, t.cj, t.add, t.relu = g.SW * g.C, g.SH * g.W * g.C, 1, g.O, g.Q * g.O, 0, <int>g.relu
+    for block in range(block0, block1):
+        group, o = block // blocks, block // blocks * Og + block % blocks * column_block(y)
+        t.cols = least(column_block(y), (group + 1) * Og - o)
+        if packed:
+            weight, ld = <const real*>c.shared + o * g.KH * g.KW * g.I, t.cols
+        p = p0
+        while p < p1:
+            rows = piece_at(p, p1, g.KH, g.SH, g.PH, g.DH, g.H)
+            q = 0
+            while q < g.Q:
+                cols = piece_at(q, g.Q, g.KW, g.SW, g.PW, g.DW, g.W)
+                conv_piece(y + ((p - p0) * g.Q + q) * g.O + o, x + group * g.I, weight if packed else weight + o, ld,
+                           bias + o if bias != NULL else NULL, &g, &t, p, rows, q, cols)
+                q = cols.end
+            p = rows.end
+
+
+cdef inline Py_ssize_t column_blocks(real* y, const conv_sizes* g) noexcept nogil:
+    return g.G * ceil_div(g.O // g.G, column_block(y))
+
+
+cdef inline Py_ssize_t rounds(real* y, const conv_sizes* g) noexcept nogil:
+    """How often the batch is gone through, each time with weights that stay in the second-level cache."""
+    return least(column_blocks(y, g), ceil_div(g.KH * g.KW * g.I * g.O * <Py_ssize_t>sizeof(real), SECOND_LEVEL))
 
 
 cdef void conv2d_task(real* y, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
-    cdef const conv_sizes* g = <const conv_sizes*>c.n
-    cdef const real* weight = <const real*>c.p[2]
-    cdef const real* bias = <const real*>c.p[3]
-    cdef Py_ssize_t blocks = row_blocks(g, g.P), n = task // blocks
-    cdef Py_ssize_t p0 = cut(g.P, blocks, task % blocks), p1 = cut(g.P, blocks, task % blocks + 1), p, o, o1, group, block
-    cdef const real* x = <const real*>c.p[1] + n * g.H * g.W * g.C
-    cdef real* padded = <real*>(c.own + thread * c.own_size)
-    cdef Py_ssize_t width = g.W + 2 * g.PW, step = column_block(y), top = g.PH - p0 * g.SH, Og = g.O // g.G
-    cdef Py_ssize_t depth = g.KW * g.C if merged(g) else g.I, taps = g.KH if merged(g) else g.KH * g.KW
-    cdef Py_ssize_t terms = depth_block(y, least(step, Og)), most_taps = most(1, terms // depth)
-    cdef Py_ssize_t most_depth = least(depth, terms), t, k
-    cdef const Py_ssize_t* ta = <const Py_ssize_t*>c.shared
-    cdef const Py_ssize_t* tb = ta + g.KH * g.KW
-    if g.PH or g.PW:
-        pad_rows(padded, x, top, (p1 - p0 - 1) * g.SH + (g.KH - 1) * g.DH + 1, g.PW, width, g.H, g.W, g.C)
-        x = padded
-    else:
-        x += p0 * g.SH * g.W * g.C
-    y += (n * g.P + p0) * g.Q * g.O
-    for group in range(g.G):
-        for block in range(ceil_div(Og, step)):
-            o = group * Og + block * step
-            o1 = least(o + step, (group + 1) * Og)
-            t = k = 0
-            while t < taps:  # a stretch of the sum at a time, whose weights stay in the cache for all rows
-                for p in range(p1 - p0):
-                    outer[real](y + p * g.Q * g.O + o, g.O, x + p * g.SH * width * g.C + group * g.I + k, g.SW * g.C, 1,
-                                weight + k * g.O + o, g.O, g.Q, o1 - o, least(most_depth, depth - k),
-                                least(most_taps, taps - t), ta + t, tb + t, bias + o if bias != NULL else NULL, t or k)
-                k += most_depth
-                if k >= depth:
-                    k = 0
-                    t += most_taps
+    cdef conv_sizes g = sizes_of(c)
+    cdef Py_ssize_t blocks = row_blocks(g.N, g.P), turns = rounds(y, &g), turn = task // (g.N * blocks)
+    cdef Py_ssize_t n = task // blocks % g.N, p0 = cut(g.P, blocks, task % blocks), p1 = cut(g.P, blocks, task % blocks + 1)
+    conv_rows(y + (n * g.P + p0) * g.Q * g.O, c, thread, n, p0, p1, cut(column_blocks(y, &g), turns, turn),
+              cut(column_blocks(y, &g), turns, turn + 1))
+
+
+cdef inline Py_ssize_t pooled_rows(real* y, const conv_sizes* g) noexcept nogil:
+    """Rows of the pooled output that are made at a time; as in table.py."""
+    return most(1, FIRST_LEVEL // (g.MH * g.Q * g.O * <Py_ssize_t>sizeof(real)))
+
+
+cdef void conv2d_max_pool2d_task(real* y, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
+    cdef conv_sizes g = sizes_of(c)
+    cdef uint16_t* index = <uint16_t*>c.p[1]
+    cdef Py_ssize_t YH = g.P // g.MH, YW = g.Q // g.MW, line = g.Q * g.O, r, first, end, high
+    cdef Py_ssize_t blocks = row_blocks(g.N, YH), n = task // blocks, at
+    cdef real* rows = <real*>(c.own + thread * c.own_size + conv_tables(&g))
+    high = pooled_rows(y, &g)
+    first, end = cut(YH, blocks, task % blocks), cut(YH, blocks, task % blocks + 1)
+    while first < end:
+        high = least(high, end - first)
+        conv_rows(rows, c, thread, n, first * g.MH, (first + high) * g.MH, 0, column_blocks(y, &g))
+        for r in range(high):
+            at = (n * YH + first + r) * YW * g.O
+            if real is float:
+                pool_relu_f32(y + at, index + at if index != NULL else NULL, rows + r * g.MH * line, g.MH, g.MW, line, g.O, YW)
+            else:
+                pool_relu_f64(y + at, index + at if index != NULL else NULL, rows + r * g.MH * line, g.MH, g.MW, line, g.O, YW)
+        first += high
+
+
+cdef inline Py_ssize_t conv_tables(const conv_sizes* g) noexcept nogil:
+    """Bytes of a thread's tables of taps, with which its scratch begins."""
+    return ceil_div(2 * g.KH * g.KW * sizeof(Py_ssize_t), 64) * 64
+
+
+cdef void conv_forward(real* y, const call_t* c, task_fn task, Py_ssize_t count) noexcept nogil:
+    cdef conv_sizes g = sizes_of(c)
+    cdef double weights = g.KH * g.KW * g.I * g.O
+    if packs(y, &g):
+        parallel(<task_fn>pack_task[real], c, g.KH * g.KW, BYTE * sizeof(real) * weights)
+    parallel(task, c, count, FLOP * 2 * g.N * g.P * g.Q * weights)
 
 
 cdef void conv2d(real* y, const call_t* c) noexcept nogil:
-    cdef const conv_sizes* g = <const conv_sizes*>c.n
-    cdef Py_ssize_t* ta = <Py_ssize_t*>c.shared
-    cdef Py_ssize_t* tb = ta + g.KH * g.KW
-    cdef Py_ssize_t width = g.W + 2 * g.PW, columns = 1 if merged(g) else g.KW, u, v
+    cdef call_t r = uniform(c, False, sizes_of(c).MH != 0)
+    cdef conv_sizes g = sizes_of(&r)
+    r.p[1], r.p[2], r.p[3], r.p[4] = NULL, c.p[1], c.p[2], c.p[3]
+    conv_forward(y, &r, <task_fn>conv2d_task[real], rounds(y, &g) * g.N * row_blocks(g.N, g.P))
+
+
+cdef void conv2d_max_pool2d(real* y, const call_t* c) noexcept nogil:
+    cdef call_t r = uniform(c, True, False)  # the ReLU comes with the pooling, on fewer numbers
+    cdef conv_sizes g = sizes_of(&r)
+    conv_forward(y, &r, <task_fn>conv2d_max_pool2d_task[real], g.N * row_blocks(g.N, g.P // g.MH))
+
+
+# --- the gradient of the output, as both backwards take it -------------------------------------------------------------------
+
+
+cdef const real* gradient_rows(real* own, const real* dy, const uint16_t* index, const conv_sizes* g, Py_ssize_t row,
+                               Py_ssize_t count) noexcept nogil:
+    """Rows row … row+count-1, of all rows of the batch: in dy or, where that is of the pooled output, unpooled to `own`."""
+    cdef Py_ssize_t YW = g.Q // g.MW, line = g.Q * g.O, r, at
+    if index == NULL:
+        return dy + row * line
+    for r in range(count // g.MH):
+        at = (row // g.MH + r) * YW * g.O
+        if real is float:
+            unpool_relu_f32(own + r * g.MH * line, dy + at, index + at, g.MH, g.MW, line, g.O, YW)
+        else:
+            unpool_relu_f64(own + r * g.MH * line, dy + at, index + at, g.MH, g.MW, line, g.O, YW)
+    return own
+
+
+# --- backward-data: each kernel position sends a run of dy, times its weights, to the pixels of dx that it saw --------------
+# Arrays: dx, dy, weight, index. Pixel h received from output row p at position u if h = p * SH - PH + u * DH.
+
+
+cdef void flip_task(real* dx, const call_t* c, Py_ssize_t tap, int thread) noexcept nogil:
+    """The weights of one tap, (I, O), as (O, I) by column blocks: (block, tap, O, column)."""
+    cdef conv_sizes g = sizes_of(c)
+    cdef const real* weight = <const real*>c.p[2] + tap * g.I * g.O
+    cdef Py_ssize_t step = column_block(dx), i0 = 0, o0, o, i, cols
+    cdef real* flipped
+    while i0 < g.I:
+        cols = least(step, g.I - i0)
+        flipped = <real*>c.shared + (i0 * g.KH * g.KW + tap * cols) * g.O
+        for o0 in range(0, g.O, 16):  # a line of the cache at a time
+            for i in range(cols):
+                for o in range(o0, least(o0 + 16, g.O)):
+                    flipped[o * cols + i] = weight[(i0 + i) * g.O + o]
+        i0 += cols
+
+
+cdef Py_ssize_t stretch(Py_ssize_t* ta, Py_ssize_t* tb, const conv_sizes* g, Py_ssize_t h, Py_ssize_t end,
+                        Py_ssize_t* taps) noexcept nogil:
+    """The kernel's rows that meet row h of dx, as offsets in dy and in the weights; returns up to which row, from h on in
+    steps of SH, these are the same."""
+    cdef Py_ssize_t u, p, t
+    taps[0] = 0
     for u in range(g.KH):
-        for v in range(columns):
-            ta[u * columns + v] = (u * g.DH * width + v * g.DW) * g.C
-            tb[u * columns + v] = (u * g.KW + v) * g.I * g.O
-    parallel(<task_fn>conv2d_task[real], c, g.N * row_blocks(g, g.P), FLOP * 2 * g.N * g.P * g.Q * g.O * g.I * g.KH * g.KW)
+        t = h + g.PH - u * g.DH
+        if t % g.SH:
+            continue
+        p = t // g.SH
+        if p < 0:
+            end = least(end, h - p * g.SH)
+        elif p < g.P:
+            end = least(end, h + (g.P - p) * g.SH)
+            ta[taps[0]], tb[taps[0]] = p * g.Q * g.O, u * g.KW
+            taps[0] += 1
+    return end
 
 
-# --- backward-data: for each phase of the stride a convolution of dy with the taps that meet it --------------------------
-# Pixel h receives from output row p = (h + PH - u * DH) / SH for the taps u for which that is whole: with
-# h + PH = SH * s + a, those whose u * DH leaves the remainder a, and then p = s + (a - u * DH) / SH.
+cdef void data_block(real* dx, const real* dy, const real* flipped, const conv_sizes* g, grid_t* t, Py_ssize_t h0,
+                     Py_ssize_t h1) noexcept nogil:
+    """Rows h0 … h1-1 of some channels of an image get what they are due added."""
+    cdef Py_ssize_t* ta = <Py_ssize_t*>t.ta
+    cdef Py_ssize_t* tb = <Py_ssize_t*>t.tb
+    cdef Py_ssize_t phase, h, end, v, q, q1, i, w
+    for phase in range(least(g.SH, h1 - h0)):
+        h = h0 + phase
+        while h < h1:
+            end = stretch(ta, tb, g, h, h1, &t.taps)
+            for i in range(t.taps):
+                tb[i] *= g.O * t.cols
+            for v in range(g.KW):
+                q = most(0, ceil_div(g.PW - v * g.DW, g.SW)) if g.PW > v * g.DW else 0
+                q1 = least(g.Q, ceil_div(g.W + g.PW - v * g.DW, g.SW)) if g.W + g.PW > v * g.DW else 0
+                t.run = q1 - q
+                t.rows = ceil_div(end - h, g.SH) * t.run
+                w = q * g.SW - g.PW + v * g.DW
+                if t.run > 0 and t.taps > 0:
+                    outer_grid[real](t, dx + (h * g.W + w) * g.C, dy + q * g.O, flipped + v * g.O * t.cols, NULL)
+            h += ceil_div(end - h, g.SH) * g.SH
 
 
-cdef struct margins:
-    Py_ssize_t left, width  # of the rows of dy with their border of zeros
+cdef void conv2d_backward_data_task(real* dx, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
+    cdef conv_sizes g = sizes_of(c)
+    cdef Py_ssize_t blocks = row_blocks(g.N, g.H), n = task // blocks, Og = g.O // g.G, group, i = 0
+    cdef Py_ssize_t h0 = cut(g.H, blocks, task % blocks), h1 = cut(g.H, blocks, task % blocks + 1)
+    cdef real* unpooled = <real*>(c.own + thread * c.own_size + conv_tables(&g))
+    cdef const real* dy = gradient_rows(unpooled, <const real*>c.p[1], <const uint16_t*>c.p[3], &g, n * g.P, g.P)
+    cdef grid_t t
+    t.ta = <const Py_ssize_t*>(c.own + thread * c.own_size)
+    t.tb = t.ta + g.KH * g.KW
+    t.ai, t.aj, t.ak, t.ci, t.cj, t.depth, t.add, t.relu = g.O, g.Q * g.O, 1, g.SW * g.C, g.SH * g.W * g.C, Og, 1, 0
+    dx += n * g.H * g.W * g.C
+    if not c.add & 1:
+        memset(dx + h0 * g.W * g.C, 0, (h1 - h0) * g.W * g.C * sizeof(real))
+    while i < g.I:
+        t.cols = t.bk = least(column_block(dx), g.I - i)
+        for group in range(g.G):
+            data_block(dx + group * g.I + i, dy + group * Og, <const real*>c.shared + (i * g.KH * g.KW * g.O + group * Og * t.cols), &g, &t, h0, h1)
+        i += t.cols
 
 
-cdef margins border(const conv_sizes* g) noexcept nogil:
-    cdef margins m
-    m.left = ceil_div((g.KW - 1) * g.DW, g.SW)
-    m.width = m.left + most(g.Q, (g.W - 1 + g.PW) // g.SW + 1)
-    return m
-
-
-cdef void flip_task(real* dx, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
-    """The weights of one tap, (I, O) to (O, I)."""
-    cdef const conv_sizes* g = <const conv_sizes*>c.n
-    cdef const real* weight = <const real*>c.p[2] + task * g.I * g.O
-    cdef real* flipped = <real*>c.shared + task * g.I * g.O
-    cdef Py_ssize_t i, o
-    for o in range(g.O):
-        for i in range(g.I):
-            flipped[o * g.I + i] = weight[i * g.O + o]
-
-
-cdef struct phase:  # pixels (first_h + i * SH, first_w + j * SW) and the taps that meet them, by ascending row
-    Py_ssize_t first_h, first_w, s, t, taps
-    Py_ssize_t* ta     # offsets in dy
-    Py_ssize_t* tb     # offsets in the weights
-    Py_ssize_t* above  # how many rows of dy a tap lies above
-
-
-cdef void find_phase(phase* f, const conv_sizes* g, Py_ssize_t width, Py_ssize_t a, Py_ssize_t b) noexcept nogil:
-    cdef Py_ssize_t u, v
-    f.taps = 0
-    for u in range(g.KH):
-        for v in range(g.KW):
-            if (u * g.DH - a) % g.SH == 0 and (v * g.DW - b) % g.SW == 0:
-                f.above[f.taps] = (u * g.DH - a) // g.SH
-                f.ta[f.taps] = -(f.above[f.taps] * width + (v * g.DW - b) // g.SW) * g.O
-                f.tb[f.taps] = (u * g.KW + v) * g.O * g.I
-                f.taps += 1
-    f.first_h, f.first_w = ((a - g.PH) % g.SH + g.SH) % g.SH, ((b - g.PW) % g.SW + g.SW) % g.SW
-    f.s, f.t = (f.first_h + g.PH - a) // g.SH, (f.first_w + g.PW - b) // g.SW
-
-
-cdef void conv2d_backward_data_task(real* dx, const call_t* c, Py_ssize_t n, int thread) noexcept nogil:
-    cdef const conv_sizes* g = <const conv_sizes*>c.n
-    cdef margins m = border(g)
-    cdef phase f
-    f.ta = <Py_ssize_t*>(c.own + thread * c.own_size)
-    f.tb, f.above = f.ta + g.KH * g.KW, f.ta + 2 * g.KH * g.KW
-    cdef real* padded = <real*>(f.ta + 3 * g.KH * g.KW)
-    cdef const real* dy = <const real*>c.p[1] + n * g.P * g.Q * g.O
-    cdef Py_ssize_t a, b
-    if m.left or m.width > g.Q:
-        pad_rows(padded, dy, 0, g.P, m.left, m.width, g.P, g.Q, g.O)
-        dy = padded
-    for a in range(g.SH):
-        if ((a - g.PH) % g.SH + g.SH) % g.SH >= g.H:
-            continue  # no row of this phase lies in the image
-        for b in range(g.SW):
-            if ((b - g.PW) % g.SW + g.SW) % g.SW >= g.W:
-                continue
-            find_phase(&f, g, m.width, a, b)
-            backward_phase(dx + n * g.H * g.W * g.C, dy + m.left * g.O, <const real*>c.shared, g, &f, m.width, c.add & 1)
-
-
-cdef void backward_phase(real* dx, const real* dy, const real* flipped, const conv_sizes* g, const phase* f,
-                         Py_ssize_t width, bint add) noexcept nogil:
-    """All pixels of one phase of one image. Taps whose row of dy does not exist are passed over."""
-    cdef Py_ssize_t step = column_block(dx), Og = g.O // g.G, pixels = ceil_div(g.W - f.first_w, g.SW)
-    cdef Py_ssize_t most_taps = most(1, depth_block(dx, least(step, g.I)) // Og), group, block, i, t, row, s, low, high
-    for group in range(g.G):
-        for block in range(ceil_div(g.I, step)):
-            i = block * step
-            t = 0
-            while t < f.taps or t == 0:  # a stretch of taps at a time, as in the forward; once without any, for zeros
-                for row in range(ceil_div(g.H - f.first_h, g.SH)):
-                    s = f.s + row
-                    low, high = t, least(t + most_taps, f.taps)
-                    while low < high and s - f.above[low] >= g.P:
-                        low += 1
-                    while high > low and s - f.above[high - 1] < 0:
-                        high -= 1
-                    if low < high or t == 0:
-                        outer[real](dx + ((f.first_h + row * g.SH) * g.W + f.first_w) * g.C + group * g.I + i, g.SW * g.C,
-                                    dy + (s * width + f.t) * g.O + group * Og, g.O, 1, flipped + group * Og * g.I + i, g.I,
-                                    pixels, least(step, g.I - i), Og, high - low, f.ta + low, f.tb + low, NULL, add or t > 0)
-                t += most_taps
+cdef void conv_backward_data(real* dx, const call_t* c) noexcept nogil:
+    cdef conv_sizes g = sizes_of(c)
+    cdef double weights = g.KH * g.KW * g.I * g.O
+    parallel(<task_fn>flip_task[real], c, g.KH * g.KW, 10 * BYTE * weights)
+    parallel(<task_fn>conv2d_backward_data_task[real], c, g.N * row_blocks(g.N, g.H), FLOP * 2 * g.N * g.P * g.Q * weights)
 
 
 cdef void conv2d_backward_data(real* dx, const call_t* c) noexcept nogil:
-    cdef const conv_sizes* g = <const conv_sizes*>c.n
-    cdef double flips = g.KH * g.KW * g.I * g.O
-    parallel(<task_fn>flip_task[real], c, g.KH * g.KW, 20 * BYTE * flips)
-    parallel(<task_fn>conv2d_backward_data_task[real], c, g.N, FLOP * 2 * g.N * g.P * g.Q * flips)
+    cdef call_t r = uniform(c, False, False)
+    conv_backward_data[real](dx, &r)
 
 
-# --- backward-weights: a tile is some input channels x some output channels, summed over the pixels of the batch ----------
-# The work is cut into bands of the weights, each summed over the whole batch by one task; where there are few bands, into
-# parts of the batch as well, whose sums are then added in their order. Neither depends on the number of threads.
+cdef void conv2d_max_pool2d_backward_data(real* dx, const call_t* c) noexcept nogil:
+    cdef call_t r = uniform(c, True, False)
+    conv_backward_data[real](dx, &r)
 
-cdef enum:
-    PARTS = 8
-    BAND_ROWS = 12
-    CACHE = 256 * 1024  # bytes of x and dy over which all bands pass before the next rows are taken
 
+# --- backward-weights: a tile is some input channels x some output channels, summed over the pixels of the batch ------------
+# Arrays: dweight, dbias, dy, x, index. Small weights are summed in parts of the batch, whose sums are then added in their
+# order; of large ones, each task sums some over the whole batch. Neither depends on the number of threads.
 
 cdef struct plan_t:
-    Py_ssize_t taps, rows, bands, parts, tasks, weights  # taps and rows of one band of the kernel; sizes of the partials
+    Py_ssize_t parts, shares         # tasks: parts of the batch, times shares of the weights
+    Py_ssize_t weights, unit, units  # size of the weights; rows that go together, and how many such units there are
+    Py_ssize_t blocks, taps          # bands of the weights: column blocks, each of so many kernel positions
 
 
-cdef plan_t weights_plan(const conv_sizes* g) noexcept nogil:
+cdef plan_t weights_plan(real* dweight, const conv_sizes* g) noexcept nogil:
     cdef plan_t s
-    s.rows = g.KW * g.C if merged(g) else g.I
-    s.taps = (g.KH if merged(g) else g.KH * g.KW) * g.G
-    s.bands = s.taps * ceil_div(s.rows, BAND_ROWS)
-    s.parts = 1 if s.bands >= 2 * PARTS else most(1, least(PARTS, g.N))
-    s.tasks = PARTS if s.parts == 1 and s.bands >= PARTS else 1
     s.weights = g.KH * g.KW * g.I * g.O
+    s.unit, s.units = g.MH, g.N * (g.P // g.MH)
+    s.parts = most(1, least(PARTS, s.units)) if s.weights <= PARTED else 1
+    s.blocks, s.taps = column_blocks(dweight, g), g.KH if unpadded(g) else g.KH * g.KW
+    s.shares = 1 if s.parts > 1 else least(PARTS, s.blocks * s.taps)
     return s
 
 
-cdef void pad_task(real* dweight, const call_t* c, Py_ssize_t n, int thread) noexcept nogil:
-    cdef const conv_sizes* g = <const conv_sizes*>c.n
-    cdef Py_ssize_t height = g.H + 2 * g.PH, width = g.W + 2 * g.PW
-    pad_rows(<real*>c.shared + n * height * width * g.C, <const real*>c.p[3] + n * g.H * g.W * g.C, g.PH, height, g.PW,
-             width, g.H, g.W, g.C)
+cdef enum:
+    PARTS = 8         # as in table.py
+    PARTED = 1 << 18  # numbers of weights up to which the batch is summed in parts; as in table.py
 
 
-cdef inline real* partial_sums(real* of_type, const call_t* c, const conv_sizes* g) noexcept nogil:
-    """Where they begin: after the images with their borders, if there are any, at a multiple of 64 bytes."""
-    cdef Py_ssize_t images = g.N * (g.H + 2 * g.PH) * (g.W + 2 * g.PW) * g.C if g.PH or g.PW else 0
-    return <real*>c.shared + ceil_div(images, 16) * 16
+cdef inline bint unpadded(const conv_sizes* g) noexcept nogil:
+    """Whether all positions of a kernel's row see the same columns, so that they can share a tile."""
+    return merged(g) and g.PW == 0
+
+
+cdef inline Py_ssize_t chunk_rows(real* dweight, const conv_sizes* g) noexcept nogil:
+    """Rows of dy of which 256 bytes of each pixel stay in the first-level cache, in whole units; as in table.py."""
+    cdef Py_ssize_t row = most(1, g.Q * least(g.O * <Py_ssize_t>sizeof(real), 256))
+    return most(1, FIRST_LEVEL // (g.MH * row)) * g.MH
+
+
+cdef void weights_band(real* dweight, const real* dy, Py_ssize_t ld, const real* x, const conv_sizes* g, grid_t* t,
+                       Py_ssize_t tap, Py_ssize_t row, Py_ssize_t count) noexcept nogil:
+    """The gradient by one column block of weights at one kernel position, or row of positions, from some rows of dy."""
+    cdef Py_ssize_t* ta = <Py_ssize_t*>t.ta
+    cdef Py_ssize_t* tb = <Py_ssize_t*>t.tb
+    cdef Py_ssize_t u = tap if unpadded(g) else tap // g.KW, v = 0 if unpadded(g) else tap % g.KW, r, h
+    cdef Py_ssize_t q = ceil_div(g.PW - v * g.DW, g.SW) if g.PW > v * g.DW else 0
+    cdef Py_ssize_t q1 = least(g.Q, ceil_div(g.W + g.PW - v * g.DW, g.SW)) if g.W + g.PW > v * g.DW else 0
+    t.rows = t.run = g.KW * g.C if unpadded(g) else g.I
+    t.depth, t.taps = most(0, q1 - q), 0
+    for r in range(row, row + count):
+        h = r % g.P * g.SH - g.PH + u * g.DH
+        if 0 <= h < g.H:
+            ta[t.taps] = ((r // g.P * g.H + h) * g.W + q * g.SW - g.PW + v * g.DW) * g.C
+            tb[t.taps] = ((r - row) * g.Q + q) * ld
+            t.taps += 1
+    t.bk = ld
+    outer_grid[real](t, dweight + (u * g.KW + v) * g.I * g.O, x, dy, NULL)
 
 
 cdef void conv2d_backward_weights_task(real* dweight, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
-    cdef const conv_sizes* g = <const conv_sizes*>c.n
-    cdef plan_t s = weights_plan(g)
+    cdef conv_sizes g = sizes_of(c)
+    cdef plan_t s = weights_plan(dweight, &g)
     cdef real* dbias = <real*>c.p[1]
-    cdef const real* dy = <const real*>c.p[2]
-    cdef bint padded = g.PH or g.PW
-    cdef const real* x = <const real*>c.shared if padded else <const real*>c.p[3]
-    cdef real* sums = partial_sums(dweight, c, g)
-    cdef Py_ssize_t* ta = <Py_ssize_t*>(sums + PARTS * (s.weights + g.O))
-    cdef Py_ssize_t* tb = ta + g.N * g.P
-    cdef Py_ssize_t part = task // s.tasks, row = cut(g.N, s.parts, part) * g.P, end = cut(g.N, s.parts, part + 1) * g.P, band
-    cdef Py_ssize_t row_bytes = (g.Q * g.O + g.SH * (g.W + 2 * g.PW) * g.C) * <Py_ssize_t>sizeof(real), count
+    cdef const real* dy
+    cdef const real* x = <const real*>c.p[3]
+    cdef Py_ssize_t part = task // s.shares, share = task % s.shares, Og = g.O // g.G, band, block, group, o
+    cdef Py_ssize_t row = cut(s.units, s.parts, part) * s.unit, end = cut(s.units, s.parts, part + 1) * s.unit, count, most_rows
     cdef bint add = c.add & 1, add_bias = (c.add & 2) != 0
-    task %= s.tasks
+    cdef real* own
+    cdef grid_t t
+    most_rows = chunk_rows(dweight, &g)
+    t.ta = <const Py_ssize_t*>(c.own + thread * c.own_size)
+    t.tb = t.ta + most_rows
+    own = <real*>(c.own + thread * c.own_size + ceil_div(2 * most_rows * sizeof(Py_ssize_t), 64) * 64)
+    t.ai, t.aj, t.ak, t.ci, t.cj, t.relu = 1, 0, g.SW * g.C, g.O, 0, 0
     if s.parts > 1:
-        dweight = sums + part * s.weights if dweight != NULL else NULL
-        dbias = sums + PARTS * s.weights + part * g.O if dbias != NULL else NULL
+        dweight = <real*>c.shared + part * s.weights if dweight != NULL else NULL
+        dbias = <real*>c.shared + s.parts * s.weights + part * g.O if dbias != NULL else NULL
         add = add_bias = False
-    if dbias != NULL and task == 0:
-        sum_rows(dbias, dy + row * g.Q * g.O, (end - row) * g.Q, g.O, g.O, add_bias)
-    while dweight != NULL:  # once even for an empty batch, whose sums are zero
-        count = least(most(1, CACHE // row_bytes), end - row)
-        for band in range(cut(s.bands, s.tasks, task), cut(s.bands, s.tasks, task + 1)):
-            weights_band(dweight, dy, x, g, &s, band, count, ta + row, tb + row, add)
-        add = True
+    while True:  # once even for an empty batch, whose sums are zero
+        count = least(most_rows, end - row)
+        dy = gradient_rows(own, <const real*>c.p[2], <const uint16_t*>c.p[4], &g, row, count)
+        if dbias != NULL and share == 0:
+            sum_rows(dbias, dy, count * g.Q, g.O, g.O, add_bias)
+        for band in range(cut(s.blocks * s.taps, s.shares, share), cut(s.blocks * s.taps, s.shares, share + 1)):
+            if dweight == NULL:
+                break
+            block = band // s.taps
+            group = block // (s.blocks // g.G)
+            o = group * Og + block % (s.blocks // g.G) * column_block(dweight)
+            t.cols, t.add = least(column_block(dweight), (group + 1) * Og - o), add
+            weights_band(dweight + o, dy + o, g.O, x + group * g.I, &g, &t, band % s.taps, row, count)
+        add = add_bias = True
         row += count
         if row >= end:
             return
 
 
-cdef void weights_band(real* dweight, const real* dy, const real* x, const conv_sizes* g, const plan_t* s, Py_ssize_t band,
-                       Py_ssize_t taps, const Py_ssize_t* ta, const Py_ssize_t* tb, bint add) noexcept nogil:
-    """Some rows of the weights of one kernel position, or of one row of positions where these are merged."""
-    cdef Py_ssize_t cuts = ceil_div(s.rows, BAND_ROWS), tap = band // cuts, width = g.W + 2 * g.PW, Og = g.O // g.G
-    cdef Py_ssize_t r0 = cut(s.rows, cuts, band % cuts), r1 = cut(s.rows, cuts, band % cuts + 1), u, v = 0, group = 0
-    if merged(g):
-        u = tap
-    else:
-        group, u, v = tap // (g.KH * g.KW), tap // g.KW % g.KH, tap % g.KW
-    outer[real](dweight + ((u * g.KW + v) * g.I + r0) * g.O + group * Og, g.O,
-                x + (u * g.DH * width + v * g.DW) * g.C + group * g.I + r0, 1, g.SW * g.C, dy + group * Og, g.O, r1 - r0, Og,
-                g.Q, taps, ta, tb, NULL, add)
-
-
 cdef void add_parts_task(real* dweight, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
-    cdef const conv_sizes* g = <const conv_sizes*>c.n
-    cdef plan_t s = weights_plan(g)
-    cdef real* sums = partial_sums(dweight, c, g)
+    cdef conv_sizes g = sizes_of(c)
+    cdef plan_t s = weights_plan(dweight, &g)
+    cdef real* sums = <real*>c.shared
     cdef real* total = dweight if task == 0 else <real*>c.p[1]
     cdef Py_ssize_t size = s.weights if task == 0 else g.O, part
     if total == NULL:
         return
     if task:
-        sums += PARTS * s.weights
+        sums += s.parts * s.weights
     if not c.add & (1 << task):
         memcpy(total, sums, size * sizeof(real))
     else:
@@ -292,18 +451,19 @@ cdef void add_parts_task(real* dweight, const call_t* c, Py_ssize_t task, int th
         add_row(total, sums + part * size, size)
 
 
-cdef void conv2d_backward_weights(real* dweight, const call_t* c) noexcept nogil:
-    cdef const conv_sizes* g = <const conv_sizes*>c.n
-    cdef plan_t s = weights_plan(g)
-    cdef Py_ssize_t* ta = <Py_ssize_t*>(partial_sums(dweight, c, g) + PARTS * (s.weights + g.O))
-    cdef Py_ssize_t* tb = ta + g.N * g.P
-    cdef Py_ssize_t height = g.H + 2 * g.PH, width = g.W + 2 * g.PW, n, p
-    if g.PH or g.PW:
-        parallel(<task_fn>pad_task[real], c, g.N, BYTE * g.N * height * width * g.C * sizeof(real))
-    for n in range(g.N):
-        for p in range(g.P):
-            ta[n * g.P + p] = (n * height + p * g.SH) * width * g.C
-            tb[n * g.P + p] = (n * g.P + p) * g.Q * g.O
-    parallel(<task_fn>conv2d_backward_weights_task[real], c, s.parts * s.tasks, FLOP * 2 * g.N * g.P * g.Q * s.weights)
+cdef void conv_backward_weights(real* dweight, const call_t* c) noexcept nogil:
+    cdef conv_sizes g = sizes_of(c)
+    cdef plan_t s = weights_plan(dweight, &g)
+    parallel(<task_fn>conv2d_backward_weights_task[real], c, s.parts * s.shares, FLOP * 2 * g.N * g.P * g.Q * s.weights)
     if s.parts > 1:
         parallel(<task_fn>add_parts_task[real], c, 2, BYTE * s.parts * s.weights * sizeof(real))
+
+
+cdef void conv2d_backward_weights(real* dweight, const call_t* c) noexcept nogil:
+    cdef call_t r = uniform(c, False, False)
+    conv_backward_weights[real](dweight, &r)
+
+
+cdef void conv2d_max_pool2d_backward_weights(real* dweight, const call_t* c) noexcept nogil:
+    cdef call_t r = uniform(c, True, False)
+    conv_backward_weights[real](dweight, &r)

@@ -40,6 +40,13 @@ def kernels():
         "conv2d": (<size_t>conv2d[float], <size_t>conv2d[double]),
         "conv2d_backward_data": (<size_t>conv2d_backward_data[float], <size_t>conv2d_backward_data[double]),
         "conv2d_backward_weights": (<size_t>conv2d_backward_weights[float], <size_t>conv2d_backward_weights[double]),
+        "conv2d_max_pool2d": (<size_t>conv2d_max_pool2d[float], <size_t>conv2d_max_pool2d[double]),
+        "conv2d_max_pool2d_backward_data": (
+            <size_t>conv2d_max_pool2d_backward_data[float], <size_t>conv2d_max_pool2d_backward_data[double]
+        ),
+        "conv2d_max_pool2d_backward_weights": (
+            <size_t>conv2d_max_pool2d_backward_weights[float], <size_t>conv2d_max_pool2d_backward_weights[double]
+        ),
         "max_pool2d": (<size_t>max_pool2d[float], <size_t>max_pool2d[double]),
         "max_pool2d_backward": (<size_t>max_pool2d_backward[float], <size_t>max_pool2d_backward[double]),
         "relu": (<size_t>relu[float], <size_t>relu[double]),

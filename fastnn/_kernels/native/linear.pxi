@@ -1,30 +1,12 @@
 # y = x W^T + b and its gradients; x (N, I), weight (O, I), y (N, O).
 
 cdef extern from "tiles.h" nogil:
-    ctypedef struct outer_f32 "outer_t_f32":
-        Py_ssize_t rows, cols, depth, taps
+    ctypedef struct grid_t:
+        Py_ssize_t rows, run, cols, depth, taps
         const Py_ssize_t *ta
         const Py_ssize_t *tb
-        const float *a
-        Py_ssize_t ai, ak
-        const float *b
-        Py_ssize_t bk
-        float *c
-        Py_ssize_t ci
-        const float *bias
-        int add
-    ctypedef struct outer_f64 "outer_t_f64":
-        Py_ssize_t rows, cols, depth, taps
-        const Py_ssize_t *ta
-        const Py_ssize_t *tb
-        const double *a
-        Py_ssize_t ai, ak
-        const double *b
-        Py_ssize_t bk
-        double *c
-        Py_ssize_t ci
-        const double *bias
-        int add
+        Py_ssize_t ai, aj, ak, bk, ci, cj
+        int add, relu
     ctypedef struct dot_f32 "dot_t_f32":
         Py_ssize_t rows, cols, depth
         const float *a
@@ -45,8 +27,8 @@ cdef extern from "tiles.h" nogil:
         Py_ssize_t ldc
         const double *bias
         int relu
-    void run_outer_f32 "outer_f32"(const outer_f32*)
-    void run_outer_f64 "outer_f64"(const outer_f64*)
+    void outer_f32(const grid_t*, float*, const float*, const float*, const float*)
+    void outer_f64(const grid_t*, double*, const double*, const double*, const double*)
     void run_dot_f32 "dot_f32"(const dot_f32*)
     void run_dot_f64 "dot_f64"(const dot_f64*)
     ctypedef struct finish_f32 "finish_t_f32":
@@ -70,20 +52,22 @@ cdef struct linear_sizes:
     Py_ssize_t relu  # of the forward
 
 
-cdef inline void outer(real* c, Py_ssize_t ci, const real* a, Py_ssize_t ai, Py_ssize_t ak, const real* b, Py_ssize_t bk,
-                       Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t depth, Py_ssize_t taps, const Py_ssize_t* ta,
-                       const Py_ssize_t* tb, const real* bias, bint add) noexcept nogil:
+cdef inline void outer_grid(const grid_t* g, real* c, const real* a, const real* b, const real* bias) noexcept nogil:
     """C (rows, cols) (+)= sum over taps and depth of A x B + bias: see tiles_of.h."""
-    cdef outer_f32 f
-    cdef outer_f64 d
     if real is float:
-        f.rows, f.cols, f.depth, f.taps, f.ta, f.tb = rows, cols, depth, taps, ta, tb
-        f.a, f.ai, f.ak, f.b, f.bk, f.c, f.ci, f.bias, f.add = a, ai, ak, b, bk, c, ci, bias, add
-        run_outer_f32(&f)
+        outer_f32(g, c, a, b, bias)
     else:
-        d.rows, d.cols, d.depth, d.taps, d.ta, d.tb = rows, cols, depth, taps, ta, tb
-        d.a, d.ai, d.ak, d.b, d.bk, d.c, d.ci, d.bias, d.add = a, ai, ak, b, bk, c, ci, bias, add
-        run_outer_f64(&d)
+        outer_f64(g, c, a, b, bias)
+
+
+cdef inline void outer(real* c, Py_ssize_t ci, const real* a, Py_ssize_t ai, Py_ssize_t ak, const real* b, Py_ssize_t bk,
+                       Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t depth, bint add) noexcept nogil:
+    """C (rows, cols) (+)= A (rows, depth) x B (depth, cols)."""
+    cdef Py_ssize_t zero = 0
+    cdef grid_t g
+    g.rows, g.run, g.cols, g.depth, g.taps, g.ta, g.tb = rows, rows, cols, depth, 1, &zero, &zero
+    g.ai, g.aj, g.ak, g.bk, g.ci, g.cj, g.add, g.relu = ai, 0, ak, bk, ci, 0, add, 0
+    outer_grid[real](&g, c, a, b, NULL)
 
 
 cdef inline void dot(real* c, Py_ssize_t ldc, const real* a, Py_ssize_t lda, const real* b, Py_ssize_t ldb, Py_ssize_t rows,
@@ -168,11 +152,10 @@ cdef void linear_outer_task(real* y, const call_t* c, Py_ssize_t task, int threa
     cdef const real* bias = <const real*>c.p[3]
     cdef real* turned = <real*>(c.own + thread * c.own_size)
     cdef Py_ssize_t blocks = ceil_div(g.O, OUT_BLOCK), o = task % blocks * OUT_BLOCK, outs = least(OUT_BLOCK, g.O - o)
-    cdef Py_ssize_t n = panel_start(y, g.rows, task // blocks), rows = panel_start(y, g.rows, task // blocks + 1) - n, zero = 0
+    cdef Py_ssize_t n = panel_start(y, g.rows, task // blocks), rows = panel_start(y, g.rows, task // blocks + 1) - n
     cdef finish_f32 f
     cdef finish_f64 d
-    outer[real](turned, rows, weight + o * g.I + g.i, g.I, 1, <const real*>c.shared + n * g.depth, rows, outs, rows, g.depth, 1,
-                &zero, &zero, NULL, False)
+    outer[real](turned, rows, weight + o * g.I + g.i, g.I, 1, <const real*>c.shared + n * g.depth, rows, outs, rows, g.depth, False)
     y += (g.n + n) * g.O + o
     bias = bias + o if bias != NULL and g.i == 0 else NULL
     if real is float:
@@ -226,10 +209,10 @@ cdef void linear_backward_data_task(real* dx, const call_t* c, Py_ssize_t task, 
     cdef const linear_sizes* g = <const linear_sizes*>c.n
     cdef const real* dy = <const real*>c.p[1]
     cdef const real* weight = <const real*>c.p[2]
-    cdef Py_ssize_t width = column_block(dx), blocks = ceil_div(g.I, width), zero = 0
+    cdef Py_ssize_t width = column_block(dx), blocks = ceil_div(g.I, width)
     cdef Py_ssize_t n = task // blocks * ROW_BLOCK, i = task % blocks * width
     outer[real](dx + n * g.I + i, g.I, dy + n * g.O, g.O, 1, weight + i, g.I, least(ROW_BLOCK, g.N - n),
-                least(width, g.I - i), g.O, 1, &zero, &zero, NULL, c.add & 1)
+                least(width, g.I - i), g.O, c.add & 1)
 
 
 cdef void linear_backward_data(real* dx, const call_t* c) noexcept nogil:
@@ -244,12 +227,12 @@ cdef void linear_backward_weights_task(real* dweight, const call_t* c, Py_ssize_
     cdef real* dbias = <real*>c.p[1]
     cdef const real* dy = <const real*>c.p[2]
     cdef const real* x = <const real*>c.p[3]
-    cdef Py_ssize_t width = column_block(dweight), blocks = ceil_div(g.I, width), zero = 0
+    cdef Py_ssize_t width = column_block(dweight), blocks = ceil_div(g.I, width)
     cdef Py_ssize_t o = task // most(blocks, 1) * ROW_BLOCK, i = task % most(blocks, 1) * width
     cdef Py_ssize_t rows = least(ROW_BLOCK, g.O - o)
     if dweight != NULL and blocks:
-        outer[real](dweight + o * g.I + i, g.I, dy + o, 1, g.O, x + i, g.I, rows, least(width, g.I - i), g.N, 1, &zero,
-                    &zero, NULL, c.add & 1)
+        outer[real](dweight + o * g.I + i, g.I, dy + o, 1, g.O, x + i, g.I, rows, least(width, g.I - i), g.N,
+                    c.add & 1)
     if dbias != NULL and i == 0:
         sum_rows(dbias + o, dy + o, g.N, rows, g.O, (c.add & 2) != 0)
 

@@ -1,6 +1,7 @@
 /* Register tiles and vector rows in float (…_f32) and double (…_f64), compiled once for each instruction set. */
 #ifndef FASTNN_TILES_H
 #define FASTNN_TILES_H
+#include <stddef.h>
 
 #if defined(__AVX512F__) || defined(__aarch64__)
 #define OUTER_VECTORS 4 /* widest tile, in vectors */
@@ -12,6 +13,17 @@ static const int outer_rows[] = {14, 14, 9, 6}; /* tallest tile of each width: a
 static const int outer_rows[] = {12, 6};
 #endif
 
+#define LOW_ROWS 6 /* tiles up to here have an address for each row, so that their rows may lie anywhere */
+
+/* An outer product: see tiles_of.h. The rows of A and C come in runs, in which they lie ai and ci apart, the runs aj and cj.
+ * Results begin with the bias (NULL: 0) or, if `add` says so, with what is there. */
+typedef struct {
+    ptrdiff_t rows, run, cols, depth, taps;
+    const ptrdiff_t *ta, *tb;
+    ptrdiff_t ai, aj, ak, bk, ci, cj;
+    int add, relu;
+} grid_t;
+
 #define T float
 #define IT int32_t
 #define NAME(x) x##_f32
@@ -19,6 +31,7 @@ static const int outer_rows[] = {12, 6};
 #include "pack_of.h"
 #include "tiles_of.h"
 #include "rows_of.h"
+#include "conv_of.h"
 #include "scores_of.h"
 #include "vec_end.h"
 
@@ -30,6 +43,7 @@ static const int outer_rows[] = {12, 6};
 #include "pack_of.h"
 #include "tiles_of.h"
 #include "rows_of.h"
+#include "conv_of.h"
 #include "scores_of.h"
 #include "vec_end.h"
 #undef FLOAT64

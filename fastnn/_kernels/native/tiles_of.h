@@ -1,68 +1,62 @@
 /* The register tiles, for one type T (see tiles.h).
  *
- * outer: C[i][j] (+)= sum over taps t and k of A[ta[t] + i*ai + k*ak] * B[tb[t] + k*bk + j]. Every product of the library
- * whose result has its vector axis in B is this one: a convolution (taps are kernel positions, k input channels, i pixels
- * of a row), its two backwards, and both backwards of a linear layer (one tap).
+ * outer: C[i][j] (+)= sum over taps t and k of A[ta[t] + row i + k*ak] * B[tb[t] + k*bk + j], the rows of A and C lying as
+ * a `grid_t` says. Every product of the library whose result has its vector axis in B is this one: a convolution (taps are
+ * kernel positions, k input channels, rows the pixels of an image), its two backwards, and both backwards of a linear
+ * layer (one tap).
  * dot: C[i][j] = sum over k of A[i*lda + k] * B[j*ldb + k] + bias[j], vectors along k: the forward of a linear layer.
  */
-typedef struct {
-    ptrdiff_t rows, cols, depth, taps;
-    const ptrdiff_t *ta, *tb;
-    const T *a;
-    ptrdiff_t ai, ak;
-    const T *b;
-    ptrdiff_t bk;
-    T *c;
-    ptrdiff_t ci;
-    const T *bias; /* of cols numbers, or NULL for zeros */
-    int add;       /* start from C instead */
-} NAME(outer_t);
-
-INLINE void NAME(outer_tile)(const int R, const int NV, const int masked, const NAME(outer_t) *o, ptrdiff_t i0,
-                             ptrdiff_t j0, M last) {
+/* ra, rc: where in A and C each row begins; above LOW_ROWS rows, where each four of rows begin. */
+INLINE void NAME(outer_tile)(const int R, const int NV, const int masked, const grid_t *o, T *c, const T *a0, const T *b0,
+                             const T *bias, const ptrdiff_t *ra, const ptrdiff_t *rc, M last) {
     V acc[14][4];
-    T *c = o->c + i0 * o->ci + j0;
+    const int each = R <= LOW_ROWS ? 1 : 4, starts = (R + each - 1) / each; /* few addresses, to stay in registers */
     const ptrdiff_t ai = o->ai, ai3 = 3 * ai, ak = o->ak, bk = o->bk, ci = o->ci, depth = o->depth;
 #define COLUMN(p, j) (masked && (j) == NV - 1 ? NAME(load_first)((p) + (j) * VL, last) : NAME(load)((p) + (j) * VL))
+#define ROW_OF_C(i) (c + rc[(i) / each] + (i) % each * ci)
     UNROLL for (int i = 0; i < R; i++) {
         UNROLL for (int j = 0; j < NV; j++) {
-            if (o->add) acc[i][j] = COLUMN(c + i * ci, j);
-            else if (o->bias) acc[i][j] = COLUMN(o->bias + j0, j);
+            if (o->add) acc[i][j] = COLUMN(ROW_OF_C(i), j);
+            else if (bias) acc[i][j] = COLUMN(bias, j);
             else acc[i][j] = (V){0};
         }
     }
     for (ptrdiff_t t = 0; t < o->taps; t++) {
-        /* Rows by fours from one pointer each: so few addresses stay in registers. */
-        const T *a[4], *b = o->b + o->tb[t] + j0;
-        UNROLL for (int q = 0; q < (R + 3) / 4; q++) a[q] = o->a + o->ta[t] + (i0 + 4 * q) * ai;
+        const T *a[6], *b = b0 + o->tb[t];
+        UNROLL for (int q = 0; q < starts; q++) a[q] = a0 + o->ta[t] + ra[q];
         for (ptrdiff_t k = depth; k > 0; k--, b += bk) {
             V w[4];
             UNROLL for (int j = 0; j < NV; j++) w[j] = COLUMN(b, j);
             UNROLL for (int i = 0; i < R; i++) {
-                V x = NAME(all)(a[i / 4][i % 4 == 3 ? ai3 : i % 4 * ai]);
+                V x = NAME(all)(a[i / each][i % each == 3 ? ai3 : i % each * ai]);
                 UNROLL for (int j = 0; j < NV; j++) acc[i][j] += x * w[j];
             }
-            UNROLL for (int q = 0; q < (R + 3) / 4; q++) a[q] += ak;
+            UNROLL for (int q = 0; q < starts; q++) a[q] += ak;
         }
     }
+    if (o->relu)
+        UNROLL for (int i = 0; i < R; i++) UNROLL for (int j = 0; j < NV; j++) acc[i][j] = NAME(positive)(acc[i][j]);
     UNROLL for (int i = 0; i < R; i++) {
         UNROLL for (int j = 0; j < NV; j++) {
-            if (masked && j == NV - 1) NAME(store_first)(c + i * ci + j * VL, acc[i][j], last);
-            else NAME(store)(c + i * ci + j * VL, acc[i][j]);
+            if (masked && j == NV - 1) NAME(store_first)(ROW_OF_C(i) + j * VL, acc[i][j], last);
+            else NAME(store)(ROW_OF_C(i) + j * VL, acc[i][j]);
         }
     }
 #undef COLUMN
+#undef ROW_OF_C
 }
 
-typedef void (*NAME(outer_fn))(const NAME(outer_t) *, ptrdiff_t, ptrdiff_t, M);
+typedef void (*NAME(outer_fn))(const grid_t *, T *, const T *, const T *, const T *, const ptrdiff_t *, const ptrdiff_t *,
+                               M);
 
-#define OUTER(R, NV)                                                                                       \
-    NOINLINE void NAME(outer_##R##x##NV)(const NAME(outer_t) * o, ptrdiff_t i, ptrdiff_t j, M m) {         \
-        NAME(outer_tile)(R, NV, 0, o, i, j, m);                                                            \
-    }                                                                                                      \
-    NOINLINE void NAME(outer_##R##x##NV##_masked)(const NAME(outer_t) * o, ptrdiff_t i, ptrdiff_t j, M m) { \
-        NAME(outer_tile)(R, NV, 1, o, i, j, m);                                                            \
+#define OUTER_TILE(NAME_, R, NV, MASKED)                                                                             \
+    NOINLINE void NAME_(const grid_t *o, T *c, const T *a, const T *b, const T *bias, const ptrdiff_t *ra,           \
+                        const ptrdiff_t *rc, M last) {                                                               \
+        NAME(outer_tile)(R, NV, MASKED, o, c, a, b, bias, ra, rc, last);                                             \
     }
+#define OUTER(R, NV)                             \
+    OUTER_TILE(NAME(outer_##R##x##NV), R, NV, 0) \
+    OUTER_TILE(NAME(outer_##R##x##NV##_masked), R, NV, 1)
 #define ROW(R, NV) {NAME(outer_##R##x##NV), NAME(outer_##R##x##NV##_masked)}
 #define UP_TO_6(F, NV) F(1, NV) F(2, NV) F(3, NV) F(4, NV) F(5, NV) F(6, NV)
 #define UP_TO_12(F, NV) UP_TO_6(F, NV) F(7, NV) F(8, NV) F(9, NV) F(10, NV) F(11, NV) F(12, NV)
@@ -87,20 +81,31 @@ UP_TO_6(OUTER, 2)
 static const NAME(outer_fn) NAME(outer_fns)[2][12][2] = {{ROWS_12(1)}, {ROWS_6(2)}};
 #endif
 
-/* Tiles as even as can be: 26 rows by at most 14 are 13 and 13. */
-NOINLINE void NAME(outer)(const NAME(outer_t) * o) {
+/* Tiles as even as can be: 26 rows by at most 14 are 13 and 13. Low tiles cross from one run of rows into the next. */
+NOINLINE void NAME(outer)(const grid_t *o, T *c, const T *a, const T *b, const T *bias) {
     ptrdiff_t vectors = (o->cols + VL - 1) / VL, blocks = (vectors + OUTER_VECTORS - 1) / OUTER_VECTORS;
     if (o->rows < 1 || o->cols < 1) return;
     M last = NAME(first)(o->cols - (vectors - 1) * VL);
     for (ptrdiff_t block = 0, v = 0; block < blocks; block++) {
-        ptrdiff_t nv = (vectors - v + blocks - block - 1) / (blocks - block);
+        ptrdiff_t nv = (vectors - v + blocks - block - 1) / (blocks - block), j = v * VL;
         int masked = v + nv == vectors && o->cols % VL;
-        ptrdiff_t most = outer_rows[nv - 1], tiles = (o->rows + most - 1) / most;
-        for (ptrdiff_t tile = 0, i = 0; tile < tiles; tile++) {
-            ptrdiff_t rows = (o->rows - i + tiles - tile - 1) / (tiles - tile);
-            NAME(outer_fns)[nv - 1][rows - 1][masked](o, i, v * VL, last);
-            i += rows;
-        }
+        ptrdiff_t most = outer_rows[nv - 1];
+        if (most <= LOW_ROWS || o->run <= LOW_ROWS) most = LOW_ROWS;
+        const ptrdiff_t stretch = most == LOW_ROWS ? o->rows : o->run, tiles = (stretch + most - 1) / most;
+        ptrdiff_t run = 0, place = 0; /* of the next row */
+        for (ptrdiff_t done = 0; done < o->rows; done += stretch)
+            for (ptrdiff_t tile = 0, i = 0; tile < tiles; tile++) {
+                ptrdiff_t rows = (stretch - i + tiles - tile - 1) / (tiles - tile), ra[6], rc[6];
+                ptrdiff_t each = rows <= LOW_ROWS ? 1 : 4;
+                for (ptrdiff_t r = 0; r < rows; r += each) {
+                    ra[r / each] = run * o->aj + place * o->ai;
+                    rc[r / each] = run * o->cj + place * o->ci;
+                    place += rows - r < each ? rows - r : each;
+                    if (place == o->run) place = 0, run++;
+                }
+                NAME(outer_fns)[nv - 1][rows - 1][masked](o, c + j, a, b + j, bias ? bias + j : bias, ra, rc, last);
+                i += rows;
+            }
         v += nv;
     }
 }
@@ -199,6 +204,7 @@ NOINLINE void NAME(dot)(const NAME(dot_t) * o) {
     }
 }
 
+#undef OUTER_TILE
 #undef OUTER
 #undef ROW
 #undef UP_TO_6

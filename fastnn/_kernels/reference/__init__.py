@@ -15,6 +15,11 @@ from ..._errors import DTypeError, ShapeError
 from ..kernel import Array, Plan, Target
 from .activation import relu, relu_backward
 from .conv import conv2d, conv2d_backward_data, conv2d_backward_weights
+from .conv_pool import (
+    conv2d_max_pool2d,
+    conv2d_max_pool2d_backward_data,
+    conv2d_max_pool2d_backward_weights,
+)
 from .dropout import dropout, next_key
 from .layout import copy, gather_rows
 from .linear import linear, linear_backward_data, linear_backward_weights
@@ -31,6 +36,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
         conv2d,
         conv2d_backward_data,
         conv2d_backward_weights,
+        conv2d_max_pool2d,
+        conv2d_max_pool2d_backward_data,
+        conv2d_max_pool2d_backward_weights,
         max_pool2d,
         max_pool2d_backward,
         relu,

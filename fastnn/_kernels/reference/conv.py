@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..kernel import Array
+from .activation import relu as rectified
 
 Pair = tuple[int, int]
 
@@ -34,9 +35,16 @@ def crop(x: Array, padding: Pair, size: Pair) -> Array:
 
 
 def conv2d(
-    x: Array, weight: Array, bias: Array | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    relu: bool = False,
 ) -> Array:
-    """Each output is the weighted sum of its window, over the input channels of its group.
+    """Each output is the weighted sum of its window, over the input channels of its group, then ReLU if asked for.
 
     x: (N, C, H, W), weight: (O, C / groups, KH, KW), bias: (O,) or None. Returns y: (N, O, P, Q).
     """
@@ -48,7 +56,8 @@ def conv2d(
         ],
         axis=1,
     )
-    return y if bias is None else y + bias[:, None, None]
+    y = y if bias is None else y + bias[:, None, None]
+    return rectified(y) if relu else y
 
 
 def conv2d_backward_data(
