@@ -15,6 +15,7 @@ from .layers.layer import as_real, caller, signature
 from .losses import Loss, check_labels, check_range, computed, counted, is_mean
 from .optim import Optimizer, bound
 
+_BUSY = "a step cannot be replayed within another one, or by two threads at once"
 STRETCH = 0.05  #: seconds of replay after which Python may serve signals
 
 
@@ -85,13 +86,22 @@ class CapturedStep:
             total += self(x[at:], y[at:]) * (len(x) - at if mean else 1)
         return total / len(x)
 
+    def profile(self, x: Array, y: Array) -> list[tuple[str, str, float]]:
+        """A step on a batch; returns (kernel, its layer, microseconds) of each kernel, in the order of the step."""
+        slots = self._as_slots(x, y)
+        record = self._record(slots)
+        times = record.times(slots)
+        if times is None:
+            raise CaptureError(_BUSY)
+        return [(*name, 1e6 * seconds) for name, seconds in zip(record.names, times, strict=True)]
+
     def _prepared(self, x: Any, y: Any) -> float:
         """A step on a batch that the last record does not take as it is."""
         slots = self._as_slots(x, y)
         self._call = self._record(slots).call
         loss: float | None = self._call(slots)
         if loss is None:
-            raise CaptureError("a step cannot be replayed within another one, or by two threads at once")
+            raise CaptureError(_BUSY)
         return loss
 
     def _record(self, slots: tuple[Array, Array]) -> Any:

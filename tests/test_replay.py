@@ -223,6 +223,17 @@ def test_replaying_allocates_nothing() -> None:
     assert peak < 8192  # a batch alone is 5120 bytes of images, its activations many times as much
 
 
+def test_a_profile_is_a_step_and_names_its_kernels() -> None:
+    a, b = cnn(), cnn()
+    step = fn.capture(b, fn.CrossEntropyLoss(), sgd(b), X[:20], Y[:20])
+    found = step.profile(X[:20], Y[:20])
+    eager(a, sgd(a), X[:20], Y[:20])
+    assert_same(a, b)
+    assert ("linear", "7 (Linear)") in [names[:2] for names in found]
+    assert found[-1][:2] == ("sgd", "SGD")
+    assert all(microseconds > 0 for _, _, microseconds in found)
+
+
 def test_ctrl_c_is_served_within_an_epoch() -> None:
     script = textwrap.dedent(
         """

@@ -321,8 +321,28 @@ cdef class Record:
         self.busy = False
         return done, self.losses, self.corrects
 
+    def times(self, tuple arrays):
+        """Replay once, as `call`; returns the seconds that each call took, None where it is no time to replay."""
+        cdef list found = []
+        cdef Py_ssize_t i
+        cdef double start
+        if not self._begin(arrays):
+            return None
+        self._fill_slots()
+        for i in range(self.count):
+            start = now()
+            execute(&self.entries[i].call)
+            found.append(now() - start)
+        self.busy = False
+        return found
+
     cdef double losses
     cdef int64_t corrects
+
+    cdef inline void _fill_slots(self) noexcept nogil:
+        cdef Py_ssize_t i
+        for i in range(self.patch_count):
+            self.patches[i].where[0] = self.slots[self.patches[i].slot].now + self.patches[i].offset
 
     cdef Py_ssize_t _replay(self, Py_ssize_t steps, const Py_ssize_t* stride, double seconds, double weight) noexcept nogil:
         cdef Py_ssize_t step = 0, i
@@ -331,8 +351,7 @@ cdef class Record:
         cdef unsigned long saved = flush_denormals()
         self.corrects = 0
         while step < steps:
-            for i in range(self.patch_count):
-                self.patches[i].where[0] = self.slots[self.patches[i].slot].now + self.patches[i].offset
+            self._fill_slots()
             for i in range(self.count):
                 self.entries[i].call.fn(self.entries[i].call.p[0], &self.entries[i].call)
             if self.loss != NULL:
@@ -369,8 +388,7 @@ cdef class Record:
             memset(self.blocks[i].address, 0xFF, self.blocks[i].size)  # NaN
         for s in range(self.slot_count):
             self.slots[s].now = <char*>cnp.PyArray_DATA(arrays[s])
-        for i in range(self.patch_count):
-            self.patches[i].where[0] = self.slots[self.patches[i].slot].now + self.patches[i].offset
+        self._fill_slots()
         for i in range(self.count):
             execute(&self.entries[i].call)
             found.append(written_by(&self.entries[i]))
