@@ -842,7 +842,7 @@ def test_linear_with_its_relu_in_one_kernel(backend: str, dtype: str, sizes: tup
         z, relu_backward = relu.forward(y)
         expected = [z, backward(relu_backward(dy)), layer.weight.grad.copy()]
         layer.zero_grad()
-        z, backward = layer._forward(x, False, relu=True)
+        z, backward = layer.forward_with(x, relu=True)
         found = [z, backward(dy), layer.weight.grad]
     for f, e in zip(found, expected, strict=True):
         assert f is not None and e is not None

@@ -15,6 +15,7 @@ from .._kernels.table import window_count
 from .activation import ReLU
 from .conv import Conv2d, check_windows
 from .layer import Backward, Layer, check_gradient
+from .linear import Linear
 from .pooling import MaxPool2d
 
 Forward = Callable[[Array, bool], tuple[Any, Backward]]
@@ -79,6 +80,11 @@ def conv_relu(conv: Conv2d, relu: ReLU, x: Array, train: bool) -> tuple[Array, B
     return y, backward
 
 
+def linear_relu(linear: Linear, relu: ReLU, x: Array, train: bool) -> tuple[Array, Backward]:
+    """ReLU while the layer's sums are still in registers."""
+    return linear.forward_with(x, relu=True)
+
+
 def relu_max_pool(relu: ReLU, pool: MaxPool2d, x: Array, train: bool) -> tuple[Array, Backward]:
     """Max pooling first, so that ReLU has fewer numbers.
 
@@ -99,5 +105,6 @@ def relu_max_pool(relu: ReLU, pool: MaxPool2d, x: Array, train: bool) -> tuple[A
 FUSED: tuple[tuple[tuple[type[Layer], ...], Callable[..., bool], Callable[..., tuple[Array, Backward]]], ...] = (
     ((Conv2d, ReLU, MaxPool2d), _tiles, conv_relu_max_pool),
     ((Conv2d, ReLU), lambda *layers: True, conv_relu),
+    ((Linear, ReLU), lambda *layers: True, linear_relu),
     ((ReLU, MaxPool2d), lambda *layers: True, relu_max_pool),
 )

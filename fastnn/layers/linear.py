@@ -37,9 +37,9 @@ class Linear(Layer):
 
     def forward(self, x: Array, train: bool = False) -> tuple[Array, Backward]:
         """x: (…, in_features). Raises `ShapeError`, `DTypeError`."""
-        return self._forward(x, train, relu=False)
+        return self.forward_with(x, relu=False)
 
-    def _forward(self, x: Array, train: bool, relu: bool) -> tuple[Array, Backward]:
+    def forward_with(self, x: Array, relu: bool) -> tuple[Array, Backward]:
         """The same, or with `relu` the layer and a ReLU after it in one kernel."""
         self.check(x, "...", self.in_features)
         rows = _contiguous(x).reshape(-1, self.in_features)
