@@ -138,6 +138,11 @@ def _linear_scratch(d: Dims, real: int) -> tuple[int, int]:
     return real * min(d["N"], 256) * min(d["I"], 1024), 32 * 256
 
 
+def _linear_backward_scratch(d: Dims, real: int) -> tuple[int, int]:
+    """128 rows, as wide as the widest tile, of weights or inputs."""
+    return 0, 128 * 256
+
+
 def _dropout_scratch(d: Dims, real: int) -> tuple[int, int]:
     """The random words of 16 channels of an image: channel by channel, and pixel by pixel."""
     return 0, 4 * (2 * 16 * (d["*2"] * d["*3"] + 1) + 144) if d["*dims"] == 4 else 0
@@ -241,6 +246,7 @@ TABLE: dict[str, Kernel] = {
             inputs=(array("dy", "N O"), array("weight", "O I")),
             outputs=(array("dx", "N I", adds=True),),
             sizes=("N", "I", "O"),
+            scratch=_linear_backward_scratch,
             tolerance=(1e-5, 1e-13),
             samples=_LINEAR,
         ),
@@ -249,6 +255,7 @@ TABLE: dict[str, Kernel] = {
             inputs=(array("dy", "N O"), array("x", "N I")),
             outputs=(array("dweight", "O I", optional=True, adds=True), array("dbias", "O", optional=True, adds=True)),
             sizes=("N", "I", "O"),
+            scratch=_linear_backward_scratch,
             tolerance=(1e-5, 1e-13),
             samples=_LINEAR,
         ),

@@ -39,6 +39,8 @@ cdef extern from "tiles.h" nogil:
         int add, relu
     void transpose_f32(float*, Py_ssize_t, const float*, Py_ssize_t, Py_ssize_t, Py_ssize_t, const finish_f32*)
     void transpose_f64(double*, Py_ssize_t, const double*, Py_ssize_t, Py_ssize_t, Py_ssize_t, const finish_f64*)
+    void pack_f32(float*, const float*, Py_ssize_t, Py_ssize_t, Py_ssize_t)
+    void pack_f64(double*, const double*, Py_ssize_t, Py_ssize_t, Py_ssize_t)
     void add_row_f32(float*, const float*, Py_ssize_t)
     void add_row_f64(double*, const double*, Py_ssize_t)
     void sum_rows_f32(float*, const float*, Py_ssize_t, Py_ssize_t, Py_ssize_t, int)
@@ -202,23 +204,54 @@ cdef void linear(real* y, const call_t* c) noexcept nogil:
                  FLOP * 2 * g.N * g.I * g.O)
 
 
-# --- backwards -----------------------------------------------------------------------------------------------------------
+# --- backwards: a task is some rows of the result by the columns of the widest tile ---------------------------------------
+
+cdef enum:
+    PANEL_DEPTH = 128  # of the other operand's columns that are copied side by side: 32 KB, for the first-level cache
+    PANEL_ROWS = 48    # of the result that repay the copy
+    FEW_ROWS = 12      # that repay it where B's rows lie multiples of ALIAS bytes apart, and so share a few cache lines
+    ALIAS = 1024
+    PANEL_TASKS = 16
+
+
+cdef void panel_product(real* c, Py_ssize_t ci, const real* a, Py_ssize_t ai, Py_ssize_t ak, const real* b, Py_ssize_t bk,
+                        Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t depth, bint add, real* panel) noexcept nogil:
+    """As `outer`, a stretch of the depth at a time, for which the columns of B are copied side by side if that pays."""
+    cdef Py_ssize_t stretches = most(1, ceil_div(depth, PANEL_DEPTH)), s, k, count
+    if rows < (PANEL_ROWS if bk * <Py_ssize_t>sizeof(real) % ALIAS else FEW_ROWS):
+        outer[real](c, ci, a, ai, ak, b, bk, rows, cols, depth, add)
+        return
+    for s in range(stretches):
+        k = cut(depth, stretches, s)
+        count = cut(depth, stretches, s + 1) - k
+        if real is float:
+            pack_f32(panel, b + k * bk, bk, count, cols)
+        else:
+            pack_f64(panel, b + k * bk, bk, count, cols)
+        outer[real](c, ci, a + k * ak, ai, ak, panel, cols, rows, cols, count, add or s > 0)
+
+
+cdef inline Py_ssize_t row_parts(Py_ssize_t rows, Py_ssize_t blocks) noexcept nogil:
+    """Into how many parts the rows are cut, so that there are enough tasks."""
+    return most(1, least(ceil_div(rows, ROW_BLOCK), ceil_div(PANEL_TASKS, blocks)))
 
 
 cdef void linear_backward_data_task(real* dx, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
     cdef const linear_sizes* g = <const linear_sizes*>c.n
     cdef const real* dy = <const real*>c.p[1]
     cdef const real* weight = <const real*>c.p[2]
-    cdef Py_ssize_t width = column_block(dx), blocks = ceil_div(g.I, width)
-    cdef Py_ssize_t n = task // blocks * ROW_BLOCK, i = task % blocks * width
-    outer[real](dx + n * g.I + i, g.I, dy + n * g.O, g.O, 1, weight + i, g.I, least(ROW_BLOCK, g.N - n),
-                least(width, g.I - i), g.O, c.add & 1)
+    cdef real* panel = <real*>(c.own + thread * c.own_size)
+    cdef Py_ssize_t width = column_block(dx), blocks = ceil_div(g.I, width), parts = row_parts(g.N, blocks)
+    cdef Py_ssize_t i = task % blocks * width, n = cut(g.N, parts, task // blocks), rows = cut(g.N, parts, task // blocks + 1) - n
+    panel_product(dx + n * g.I + i, g.I, dy + n * g.O, g.O, 1, weight + i, g.I, rows, least(width, g.I - i), g.O,
+                  c.add & 1, panel)
 
 
 cdef void linear_backward_data(real* dx, const call_t* c) noexcept nogil:
     cdef const linear_sizes* g = <const linear_sizes*>c.n
-    parallel(<task_fn>linear_backward_data_task[real], c, ceil_div(g.N, ROW_BLOCK) * ceil_div(g.I, column_block(dx)),
-             FLOP * 2 * g.N * g.I * g.O)
+    cdef Py_ssize_t blocks = ceil_div(g.I, column_block(dx))
+    if blocks:
+        parallel(<task_fn>linear_backward_data_task[real], c, blocks * row_parts(g.N, blocks), FLOP * 2 * g.N * g.I * g.O)
 
 
 cdef void linear_backward_weights_task(real* dweight, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
@@ -227,17 +260,17 @@ cdef void linear_backward_weights_task(real* dweight, const call_t* c, Py_ssize_
     cdef real* dbias = <real*>c.p[1]
     cdef const real* dy = <const real*>c.p[2]
     cdef const real* x = <const real*>c.p[3]
-    cdef Py_ssize_t width = column_block(dweight), blocks = ceil_div(g.I, width)
-    cdef Py_ssize_t o = task // most(blocks, 1) * ROW_BLOCK, i = task % most(blocks, 1) * width
-    cdef Py_ssize_t rows = least(ROW_BLOCK, g.O - o)
-    if dweight != NULL and blocks:
-        outer[real](dweight + o * g.I + i, g.I, dy + o, 1, g.O, x + i, g.I, rows, least(width, g.I - i), g.N,
-                    c.add & 1)
+    cdef real* panel = <real*>(c.own + thread * c.own_size)
+    cdef Py_ssize_t width = column_block(dweight), blocks = most(1, ceil_div(g.I, width)), parts = row_parts(g.O, blocks)
+    cdef Py_ssize_t i = task % blocks * width, o = cut(g.O, parts, task // blocks), rows = cut(g.O, parts, task // blocks + 1) - o
+    if dweight != NULL and g.I:
+        panel_product(dweight + o * g.I + i, g.I, dy + o, 1, g.O, x + i, g.I, rows, least(width, g.I - i), g.N, c.add & 1,
+                      panel)
     if dbias != NULL and i == 0:
         sum_rows(dbias + o, dy + o, g.N, rows, g.O, (c.add & 2) != 0)
 
 
 cdef void linear_backward_weights(real* dweight, const call_t* c) noexcept nogil:
     cdef const linear_sizes* g = <const linear_sizes*>c.n
-    parallel(<task_fn>linear_backward_weights_task[real], c,
-             ceil_div(g.O, ROW_BLOCK) * most(1, ceil_div(g.I, column_block(dweight))), FLOP * 2 * g.N * g.I * g.O)
+    cdef Py_ssize_t blocks = most(1, ceil_div(g.I, column_block(dweight)))
+    parallel(<task_fn>linear_backward_weights_task[real], c, blocks * row_parts(g.O, blocks), FLOP * 2 * g.N * g.I * g.O)

@@ -89,4 +89,15 @@ NOINLINE void NAME(transpose)(T *y, ptrdiff_t ldy, const T *x, ptrdiff_t ldx, pt
     }
 }
 
+/* panel (rows, cols) = x, whose rows lie ldx apart: too far for a processor to foresee the next one. */
+NOINLINE void NAME(pack)(T *panel, const T *x, ptrdiff_t ldx, ptrdiff_t rows, ptrdiff_t cols) {
+    for (ptrdiff_t i = 0; i < rows; i++, panel += cols, x += ldx) {
+        if (i + 8 < rows)
+            for (ptrdiff_t j = 0; j < cols; j += 64 / (ptrdiff_t)sizeof(T)) __builtin_prefetch(x + 8 * ldx + j);
+        ptrdiff_t j = 0;
+        for (; j + VL <= cols; j += VL) NAME(store)(panel + j, NAME(load)(x + j));
+        if (j < cols) NAME(store_first)(panel + j, NAME(load_first)(x + j, NAME(first)(cols - j)), NAME(first)(cols - j));
+    }
+}
+
 #undef SHUFFLE
