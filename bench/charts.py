@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, NullLocator
 
 from .kernels import LEAST_BYTES, Measured
 from .peers import OURS, PEERS
@@ -18,7 +19,6 @@ from .rounds import Comparison
 from .scaling import Point
 
 _BAR = 0.22  #: inches, the height of a bar
-_RATIOS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)  #: where the axis of ratios has ticks
 _MARKS = "osD^vPX*<>"  #: of families
 _PAD = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  #: behind a figure that a line crosses
 _COPIES = {"16384": "L1", "1048576": "L2", "67108864": "memory"}  #: which copies are lines of the roofline
@@ -70,11 +70,8 @@ def _ratios(data: Mapping[str, Any]) -> Figure:
     axes.set_yticks(ticks, labels, size=8)
     axes.set_ylim(y - 1.3, -0.7)
     ratios = [c.ratio(peer) for c in comparisons for peer in c.peers] or [1.0]
-    axes.set(xscale="log", xlim=(min(0.8, 0.8 * min(ratios)), 1.8 * max(2.0, *ratios)))
-    ends = axes.get_xlim()
-    marks = [mark for mark in _RATIOS if ends[0] <= mark <= ends[1]]
-    axes.set_xticks(marks, [f"{mark:g}" for mark in marks])
-    axes.set_xticks([], minor=True)
+    axes.set_xlim(min(0.8, 0.8 * min(ratios)), 1.8 * max(2.0, *ratios))
+    _log(axes, "x")
     axes.set_xlabel("time of the peer over fastnn's: right of 1, fastnn is the faster one", size=8)
     _plain(axes)
     axes.tick_params(axis="y", length=0)
@@ -124,6 +121,7 @@ def _roofline(axes: Axes, measured: Sequence[Measured], data: Mapping[str, Any])
             ha="right",
             va="top",
             rotation_mode="anchor",
+            bbox=_PAD,
         )
     rows = list(dict.fromkeys(m.row for m in measured))
     for m in measured:
@@ -138,9 +136,9 @@ def _roofline(axes: Axes, measured: Sequence[Measured], data: Mapping[str, Any])
                 markerfacecolor=filled,
                 alpha=0.85,
             )
-    axes.set(xscale="log", yscale="log", xlim=ends)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter("{x:g}")
+    axes.set_xlim(ends)
+    axes.set_ylim(bottom=min((m.rate(peer) for m in measured for peer in m.comparison.figures), default=1.0) / 1.5)
+    _log(axes, "xy")
     axes.set_title(f"roofline of {data['dtype']} kernels", size=10, loc="left")
     axes.set_xlabel("operations per byte", size=8)
     axes.set_ylabel("GFLOP/s", size=8)
@@ -192,18 +190,32 @@ def _scaling(data: Mapping[str, Any]) -> Figure:
                 style = {"color": PEERS[peer].colour, "linestyle": styles[i % len(styles)], "marker": "o"}
                 handles[label] = axes.plot(sizes, times, markersize=4, label=label, **style)[0]
         title, _, varied = sweep.rpartition(", ")
-        axes.set(xscale="log", yscale="log")
+        _log(axes, "xy")
         axes.set_xticks([p.size for p in chosen], [str(p.size) for p in chosen])
-        axes.set_xticks([], minor=True)
         axes.set_title(title, size=10, loc="left")
         axes.set_xlabel(varied, size=8)
         axes.set_ylabel("µs a step; lower is better", size=8)
-        axes.grid(alpha=0.3, which="both", axis="y")
+        axes.grid(alpha=0.3, axis="y")
         _plain(axes)
     figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=len(handles),
+        frameon=False,
+        fontsize=8,
+        handlelength=4,
     )
     return figure
+
+
+def _log(axes: Axes, names: str) -> None:
+    """Logarithmic axes that say 1, 2, 5, 10 rather than powers of ten. names: "x", "y" or both."""
+    axes.set(**{f"{name}scale": "log" for name in names})
+    for axis in ({"x": axes.xaxis, "y": axes.yaxis}[name] for name in names):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter("{x:g}")
 
 
 def _plain(axes: Axes) -> None:

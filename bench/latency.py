@@ -56,7 +56,7 @@ def compare(
     """Measure predictions of one sample, each of fastnn's forms beside each peer's fastest; and the peers' versions."""
     with workers_of(peers, threads) as workers:
         about = {key: value for worker in workers.values() for key, value in worker.about.items()}
-        single = [replace(workload, batch=1) for workload in workloads]
+        single = [one_sample(workload) for workload in workloads]
         return [c for workload in single for c in _compare(workload, workers, threads, rounds)], about
 
 
@@ -74,6 +74,11 @@ def _compare(workload: Workload, workers: Mapping[str, Worker], threads: int, ro
         for (peer, _), found in figures.items()
         if peer == OURS
     ]
+
+
+def one_sample(workload: Workload) -> Workload:
+    """The same network for batches of one."""
+    return replace(workload, name=workload.name.partition(" batch ")[0], batch=1)
 
 
 def check_same_classes(workload: Workload, workers: Mapping[str, Worker]) -> None:
