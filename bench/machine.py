@@ -17,7 +17,7 @@ from pathlib import Path
 SOURCE = Path(__file__).with_name("machine.c")
 SECONDS = 1e-3  #: that one measurement lasts
 INSTRUCTIONS, CHAINS = 24, 12  #: in a loop of machine.c
-_ARITHMETIC = re.compile(r"vfmadd\w+p[sd]|mulp[sd]|addp[sd]|fmla")
+_ARITHMETIC = re.compile(r"vfmadd\w+p[sd]|mulp[sd]|addp[sd]|fmla(\.\w+)?")
 
 
 class MachineError(RuntimeError):
@@ -108,7 +108,7 @@ def check_loop(listing: str, function: str) -> None:
     (first, last) = jumps[0]
     loop = [instruction for address, instruction in addresses.items() if first <= address <= last]
     arithmetic = [operands for name, operands in loop if _ARITHMETIC.fullmatch(name)]
-    chains = {re.split(r",\s*", operands)[0 if "." in operands else -1] for operands in arithmetic}
+    chains = {re.split(r",\s*", operands)[-1 if "%" in operands else 0] for operands in arithmetic}
     if (len(arithmetic), len(chains)) != (INSTRUCTIONS, CHAINS) or len(loop) > INSTRUCTIONS + 2:
         raise MachineError(
             f"{function}: expected {INSTRUCTIONS} multiply-adds in {CHAINS} registers and a counter, "

@@ -1,9 +1,9 @@
 """JAX as a peer: each step compiled by XLA, called one by one and as a whole block under ``lax.scan``.
 
-What is measured is the fastest of the honest forms: images in both layouts, all cores or one, parameters donated,
-waiting for results only at the end of a block. The batches lie ready on the device. Pooling is the maximum over a
-reshaped array: with ``reduce_window`` and its gradient a CNN's step took half as long again. JAX is typed as Any: it
-need not be installed where this is checked.
+What is measured is the fastest of the honest forms: images and weights in both layouts, all cores or one, parameters
+donated, waiting for results only at the end of a block. The batches lie ready on the device. Pooling is the maximum
+over a reshaped array: with ``reduce_window`` and its gradient a CNN's step took half as long again. JAX is typed as
+Any: it need not be installed where this is checked.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ lax: Any = jax.lax
 
 Tree = Any
 LAYOUTS = {"NHWC": (0, 2, 3, 1), "NCHW": (0, 1, 2, 3)}
+TRANSPOSED = "weights (in, out)"  #: a form of networks without images; the others' are (out, in)
 OPTIONS = {"lr", "momentum", "nesterov"}  #: of SGD
 
 
@@ -81,14 +82,15 @@ def connect(backend: str, threads: int) -> JaxPeer:
 
 
 def _layouts(workload: Workload) -> Sequence[str]:
-    return [*LAYOUTS] if len(workload.input) == 3 else [""]
+    return [*LAYOUTS] if len(workload.input) == 3 else ["", TRANSPOSED]
 
 
 def _forward(layers: Any, layout: str, params: Tree, x: Any, key: Any) -> Any:
     """The scores. x: (N, …) in the layout."""
     for i, (name, *args) in enumerate(layers):
         if name == "Linear":
-            x = x @ params[f"{i}.weight"].T + params[f"{i}.bias"]
+            weight = params[f"{i}.weight"]
+            x = x @ (weight if layout == TRANSPOSED else weight.T) + params[f"{i}.bias"]
         elif name == "Conv2d":
             how = (layout, "OIHW", layout)
             y = lax.conv_general_dilated(x, params[f"{i}.weight"], (1, 1), "VALID", dimension_numbers=how)
@@ -136,8 +138,10 @@ def _train(workload: Workload, layout: str, state: Tree, batch: Any) -> tuple[Tr
     return (jax.tree.map(lambda p, g: p - lr * g, params, grads), buffers, key), loss
 
 
-def _start(workload: Workload) -> Tree:
-    params = {name: jnp.asarray(value) for name, value in weights(workload.parameter_shapes()).items()}
+def _start(workload: Workload, layout: str) -> Tree:
+    """Parameters, momentum and a key."""
+    values = weights(workload.parameter_shapes())
+    params = {name: jnp.asarray(value.T.copy() if layout == TRANSPOSED else value) for name, value in values.items()}
     buffers = jax.tree.map(jnp.zeros_like, params) if workload.sgd.get("momentum") else {}
     return params, buffers, jax.random.key(0)
 
@@ -158,7 +162,7 @@ def _compiled(function: Any, threads: int, donate: tuple[int, ...] = ()) -> Any:
 def _queued(workload: Workload, layout: str, threads: int) -> Callable[[], Any]:
     """A block of steps, each a call."""
     step = _compiled(partial(_train, workload, layout), threads, donate=(0,))
-    state, data = _start(workload), _data(workload, layout)
+    state, data = _start(workload, layout), _data(workload, layout)
 
     def block() -> Any:
         nonlocal state
@@ -174,9 +178,9 @@ def _queued(workload: Workload, layout: str, threads: int) -> Callable[[], Any]:
 
 def _scanned(workload: Workload, layout: str, threads: int) -> Callable[[], Any]:
     """A block of steps in one call."""
-    steps = partial(lax.scan, partial(_train, workload, layout), unroll=bool(layout))
+    steps = partial(lax.scan, partial(_train, workload, layout), unroll=layout in LAYOUTS)
     block_of = _compiled(lambda state, data: steps(state, data), threads, donate=(0,))
-    state, data = _start(workload), jax.tree.map(lambda *a: jnp.stack(a), *_data(workload, layout))
+    state, data = _start(workload, layout), jax.tree.map(lambda *a: jnp.stack(a), *_data(workload, layout))
 
     def block() -> Any:
         nonlocal state
@@ -188,5 +192,5 @@ def _scanned(workload: Workload, layout: str, threads: int) -> Callable[[], Any]
 
 def _prediction(workload: Workload, layout: str, threads: int) -> Callable[[], Any]:
     scores = _compiled(lambda params, x: _forward(workload.layers, layout, params, x, None), threads)
-    params, data = _start(workload)[0], cycle([x for x, _ in _data(workload, layout)])
+    params, data = _start(workload, layout)[0], cycle([x for x, _ in _data(workload, layout)])
     return lambda: jax.block_until_ready(scores(params, next(data)))

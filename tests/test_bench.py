@@ -345,6 +345,12 @@ def test_a_loop_that_lies_is_found() -> None:
         check_loop(listing_of(right), "g")
 
 
+def test_loops_of_other_disassemblers() -> None:
+    for name, operands in (("fmla", "v{}.4s, v14.4s, v15.4s"), ("fmla.4s", "v{}, v14, v15")):
+        body = [f"{name} {operands.format(i % 12)}" for i in range(24)] + ["subs x0, x0, #1", "b.ne 0x1000 <_f>"]
+        check_loop("\n".join(["1000 <_f>:", *(f" {0x1000 + 4 * i:x}: {line}" for i, line in enumerate(body))]), "f")
+
+
 # --- tables, targets and charts ---------------------------------------------------------------------------------------
 
 
