@@ -117,9 +117,10 @@ static void *work(void *argument) {
     job_t *job = argument;
     char *to = NULL, *from = NULL;
     if (!job->loop) {
-        if (posix_memalign((void **)&to, 4096, job->bytes) || posix_memalign((void **)&from, 4096, job->bytes)) abort();
-        memset(to, 1, job->bytes);
-        memset(from, 1, job->bytes);
+        size_t half = job->bytes / 2;
+        if (posix_memalign((void **)&to, 64, half) || posix_memalign((void **)&from, 64, half)) abort();
+        memset(to, 1, half);
+        memset(from, 1, half);
     }
     long repeats = 1;
     double rates[SLICES], start;

@@ -122,7 +122,8 @@ def _max_pool(x: Any, size: int, axis: int) -> Any:
 def _train(workload: Workload, layout: str, state: Tree, batch: Any) -> tuple[Tree, Any]:
     """A training step: from (parameters, momentum, key) and (x, labels) to the state after it and the mean loss."""
     params, buffers, key = state
-    key, now = jax.random.split(key)
+    drops = any(name == "Dropout" for name, *_ in workload.layers)
+    key, now = jax.random.split(key) if drops else (key, None)
 
     def mean_loss(params: Tree) -> Any:
         x, labels = batch
