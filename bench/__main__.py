@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from . import kernels, latency, scaling, steps, targets
 from .inputs import cases
-from .machine import described
+from .machine import MachineError, described
 from .peers import chosen
 from .report import Verdict, verdicts_table
 from .workloads import SWEEPS, WORKLOADS
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.run(options)
     except ValueError as error:
         top.error(str(error))
-    except kernels.AboveCeiling as error:
+    except (kernels.AboveCeiling, MachineError) as error:
         sys.exit(f"python -m bench: {error}")
 
 

@@ -318,6 +318,16 @@ def test_loops_of_every_unit_are_what_they_say(tmp_path: Path) -> None:
         check_loop(listing, function)
 
 
+@pytest.mark.parametrize("tool", ["cc", "objdump"])
+def test_without_its_tools_the_machine_is_not_measured(tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(machine.subprocess, "run", lambda *_, **__: None)
+    monkeypatch.setattr(machine.shutil, "which", lambda name: None if name == tool else name)
+    monkeypatch.setattr(command, "chosen", lambda *_: [])
+    with pytest.raises(SystemExit, match=f"there is no {tool}"):
+        command.main(["kernels"])
+
+
 def listing_of(destinations: list[int], *others: str) -> str:
     """A disassembly of a loop that adds to these registers, among other instructions."""
     body = [f"vfmadd213ps %zmm15,%zmm14,%zmm{i}" for i in destinations] + [
