@@ -75,6 +75,7 @@ def connect(backend: str, threads: int) -> JaxPeer:
     """The peer of this module. XLA makes its threads by the cores that it may use when it first computes."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
+    jax.config.update("jax_platforms", "cpu")
     return JaxPeer(threads)
 
 
