@@ -1,5 +1,6 @@
-"""Benchmarks: the rows of the kernel table and whole training steps, fastnn beside its peers.
+"""Benchmarks: kernels, training steps, predictions and scaling; fastnn beside its peers and the machine itself.
 
-``pytest bench`` measures kernels and steps with pytest-benchmark; ``python -m bench`` compares steps in turn and draws
-charts. Each framework runs in a process of its own (`worker`), because the OpenMP runtimes of two disturb each other.
+``python -m bench`` measures all in turn, judges it by `targets.json` and draws charts; ``pytest bench`` collects
+kernels and steps for pytest-benchmark. Each framework runs in a process of its own (`worker`), because the OpenMP
+runtimes of two disturb each other.
 """

@@ -1,20 +1,37 @@
-"""``python -m bench``: compares training steps with PyTorch's, and draws charts."""
+"""``python -m bench``: fastnn beside PyTorch, JAX, scikit-learn and the machine itself; tables, targets and charts."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any, TypeVar
 
-from . import steps
-from .workloads import WORKLOADS
+from . import kernels, latency, scaling, steps, targets
+from .inputs import cases
+from .machine import MachineError, described
+from .peers import chosen
+from .report import Verdict, verdicts_table
+from .workloads import SWEEPS, WORKLOADS
+
+T = TypeVar("T")
+#: What a command returns: its results for JSON, the peers' versions, its table, and the verdicts on its targets.
+Outcome = tuple[dict[str, Any], dict[str, str], str, list[Verdict]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command, given as words, by default those of the command line."""
-    options = parser().parse_args(arguments)
-    options.run(options)
+    top = parser()
+    options = top.parse_args(arguments)
+    try:
+        options.run(options)
+    except ValueError as error:
+        top.error(str(error))
+    except (kernels.AboveCeiling, MachineError) as error:
+        sys.exit(f"python -m bench: {error}")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -22,42 +39,113 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     commands = top.add_subparsers(required=True)
 
-    command = commands.add_parser("steps", help="training steps beside PyTorch's, in turn")
-    command.add_argument("--threads", type=int, default=1, help="threads that each may use (default 1)")
-    command.add_argument("--repeats", type=int, default=10, help="rounds of a block of steps each (default 10)")
-    command.add_argument("--steps", type=int, default=30, help="steps in a block (default 30)")
-    command.add_argument("--only", choices=WORKLOADS, action="append", help="a workload, instead of all")
-    command.add_argument("--untuned", action="store_true", help="leave PyTorch the allocator's usual settings")
-    command.add_argument("--json", type=Path, help="file for every round's figures")
-    command.add_argument("--chart", type=Path, help="file for a picture")
-    command.set_defaults(run=_steps)
+    command = _measuring(commands, "steps", _steps, "training steps", repeats=10)
+    command.add_argument("--steps", type=int, default=30, help="steps in a round (default 30)")
+    command.add_argument("--untuned", action="store_true", help="leave peers the environment as it is")
 
-    command = commands.add_parser("chart", help="a picture of saved benchmarks")
-    command.add_argument("file", type=Path, help="JSON of pytest-benchmark, or of `steps --json`")
+    command = _measuring(commands, "kernels", _kernels, "every kernel, also beside the machine's limits", repeats=7)
+    command.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="of real arrays")
+
+    _measuring(commands, "latency", _latency, "one prediction; import, size, first step", repeats=10)
+
+    command = _measuring(commands, "scaling", _scaling, "steps over batch, width and threads", repeats=5)
+    command.add_argument("--steps", type=int, default=30, help="steps in a round (default 30)")
+
+    command = commands.add_parser("chart", help="a picture of what --json saved")
+    command.add_argument("file", type=Path)
     command.add_argument("--out", type=Path, required=True, help="file for the picture")
     command.set_defaults(run=_chart)
     return top
 
 
-def _steps(options: argparse.Namespace) -> None:
-    workloads = [WORKLOADS[name] for name in options.only or WORKLOADS]
-    comparisons, about = steps.compare(workloads, options.threads, options.repeats, options.steps, not options.untuned)
-    print(steps.table(comparisons))
-    data = steps.as_json(comparisons, about)
+def _measuring(
+    commands: Any, name: str, measure: Callable[[argparse.Namespace], Outcome], what: str, repeats: int
+) -> argparse.ArgumentParser:
+    """A command with the options that all have."""
+    command: argparse.ArgumentParser = commands.add_parser(name, help=what)
+    command.add_argument("--against", metavar="PEERS", help="of torch, jax, sklearn: a comma list (default: installed)")
+    command.add_argument("--threads", type=int, default=1, help="threads that each may use (default 1)")
+    command.add_argument("--repeats", type=int, default=repeats, help=f"rounds (default {repeats})")
+    command.add_argument("--only", action="append", metavar="TEXT", help="what has this in its name, instead of all")
+    command.add_argument("--json", type=Path, help="file for every round's figures")
+    command.add_argument("--chart", type=Path, help="file for a picture")
+    command.set_defaults(run=_run, command=name, measure=measure)
+    return command
+
+
+def _run(options: argparse.Namespace) -> None:
+    """Measure, show, judge, save and draw."""
+    options.peers = chosen(options.command, options.against)
+    found, about, table, verdicts = options.measure(options)
+    print(table)
+    if verdicts:
+        print("\n" + verdicts_table(verdicts))
+    data = {
+        "kind": options.command,
+        "machine": described(),
+        "about": about,
+        "threads": options.threads,
+        **found,
+        "verdicts": [asdict(verdict) for verdict in verdicts],
+    }
     if options.json:
         options.json.write_text(json.dumps(data, indent=1, ensure_ascii=False), encoding="utf-8")
     if options.chart:
         _draw(data, options.chart)
+    if options.command == "kernels":
+        kernels.check_below_ceiling([kernels.Measured.from_json(m) for m in data["measured"]])
+
+
+def _steps(options: argparse.Namespace) -> Outcome:
+    workloads = _only(options, WORKLOADS.values(), lambda workload: workload.name)
+    comparisons, about = steps.compare(
+        workloads, options.peers, options.threads, options.repeats, options.steps, not options.untuned
+    )
+    found = {"comparisons": [asdict(c) for c in comparisons]}
+    return found, about, steps.table(comparisons), targets.of_steps(comparisons)
+
+
+def _kernels(options: argparse.Namespace) -> Outcome:
+    wanted = _only(options, cases(), " ".join)
+    measured, limits, about = kernels.compare(wanted, options.peers, options.threads, options.repeats, options.dtype)
+    found = {"dtype": options.dtype, "limits": asdict(limits), "measured": [asdict(m) for m in measured]}
+    return found, about, kernels.table(measured, limits, targets.marks(measured)), targets.of_kernels(measured)
+
+
+def _latency(options: argparse.Namespace) -> Outcome:
+    workloads = _only(options, WORKLOADS.values(), lambda workload: workload.name)
+    comparisons, about = latency.compare(workloads, options.peers, options.threads, options.repeats)
+    starts = latency.starts(options.peers, options.threads, options.repeats)
+    found = {"comparisons": [asdict(c) for c in comparisons], "starts": [asdict(start) for start in starts]}
+    return found, about, latency.table(comparisons, starts), targets.of_latency(comparisons, starts)
+
+
+def _scaling(options: argparse.Namespace) -> Outcome:
+    sweeps = {name: SWEEPS[name] for name in _only(options, SWEEPS, str)}
+    points, about = scaling.compare(sweeps, options.peers, options.threads, options.repeats, options.steps)
+    return {"points": [asdict(p) for p in points]}, about, scaling.table(points), targets.of_scaling(points)
+
+
+def _only(options: argparse.Namespace, things: Iterable[T], name: Callable[[T], str]) -> list[T]:
+    """Those whose name holds one of the texts of ``--only``, in small letters or capitals."""
+    found = [
+        thing
+        for thing in things
+        if options.only is None or any(text.lower() in name(thing).lower() for text in options.only)
+    ]
+    if not found:
+        raise ValueError(f"--only {' '.join(options.only)}: {options.command} has nothing of that name")
+    return found
 
 
 def _chart(options: argparse.Namespace) -> None:
     _draw(json.loads(options.file.read_text(encoding="utf-8")), options.out)
 
 
-def _draw(data: dict[str, object], out: Path) -> None:
+def _draw(data: Mapping[str, Any], out: Path) -> None:
     from . import charts  # Matplotlib is only needed here
 
-    charts.draw_data(data, out)
+    charts.draw(data, out)
 
 
 if __name__ == "__main__":

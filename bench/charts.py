@@ -2,131 +2,222 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, NullLocator
 
-from .steps import OURS, TITLES, Comparison, from_json
+from .kernels import LEAST_BYTES, Measured
+from .peers import OURS, PEERS
+from .report import micros
+from .rounds import Comparison
+from .scaling import Point
 
-#: By peer, in the order of its bars; from Okabe and Ito's palette, which colour-blind readers can tell apart.
-COLOURS = {"native": "#0072B2", "torch": "#E69F00", "reference": "#999999"}
-COLUMNS = 3
-_INCH = 0.2  #: height of a bar
-_LEAST_BYTES = 1000  #: of a call; the rate of one that moves less says nothing but what a call costs
-
-
-@dataclass
-class Panel:
-    """One set of axes: bars, grouped by label, one for each peer.
-
-    unit: of the values, such as "GFLOP/s"; note: which end is the better one.
-    """
-
-    title: str
-    unit: str
-    note: str
-    bars: dict[str, dict[str, float]] = field(default_factory=dict)
-
-    @property
-    def height(self) -> float:
-        """Bars, and the gaps between groups, to be drawn."""
-        return sum(len(group) + 0.6 for group in self.bars.values())
+_BAR = 0.22  #: inches, the height of a bar
+_MARKS = "osD^vPX*<>"  #: of families
+_PAD = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  #: behind a figure that a line crosses
+_COPIES = {"16384": "L1", "1048576": "L2", "67108864": "memory"}  #: which copies are lines of the roofline
 
 
-# --- what there is to be drawn ----------------------------------------------------------------------------------------
-
-
-def panels_of_benchmarks(data: Mapping[str, Any]) -> list[Panel]:
-    """Panels from the JSON that pytest-benchmark saved: one for each row of the kernel table, one for each step."""
-    panels: dict[str, Panel] = {}
-    for benchmark in data["benchmarks"]:
-        info, seconds = benchmark["extra_info"], benchmark["stats"]["median"]
-        if info.get("bytes", _LEAST_BYTES) < _LEAST_BYTES:
-            continue
-        threads = f"{info['threads']} thread{'s' * (info['threads'] > 1)}"
-        if info["kind"] == "step":
-            new = Panel(f"step of {info['shape']}, {threads}", "µs", "shorter is better")
-            label, value = "", 1e6 * seconds
-        else:
-            new, value = _kernel_panel(info, threads, seconds)
-            label = info["shape"]
-        panel = panels.setdefault(new.title, new)
-        panel.bars.setdefault(label, {})[info["peer"]] = value
-    return list(panels.values())
-
-
-def _kernel_panel(info: Mapping[str, Any], threads: str, seconds: float) -> tuple[Panel, float]:
-    """A row's panel, still empty, and the value of one bar: GFLOP/s for arithmetic, else GB/s."""
-    title = f"{info['row']}, {info['dtype']}, {threads}"
-    unit, work = ("GFLOP/s", info["flops"]) if info["flops"] else ("GB/s", info["bytes"])
-    return Panel(title, unit, "longer is better"), work / seconds / 1e9
-
-
-def panels_of_steps(comparisons: Iterable[Comparison]) -> list[Panel]:
-    """One panel for each workload that `steps.compare` measured."""
-    return [_step_panel(c) for c in comparisons]
-
-
-def _step_panel(c: Comparison) -> Panel:
-    title = f"step of {c.workload}, {c.threads} thread{'s' * (c.threads > 1)}"
-    for peer in c.figures:
-        if peer != OURS:
-            title += f"\n{TITLES[peer]} takes {c.ratio(peer):.2f} times as long"
-    return Panel(title, "µs", "shorter is better", {"": {peer: figure.us for peer, figure in c.figures.items()}})
-
-
-def draw_data(data: Mapping[str, Any], out: Path) -> None:
-    """Draw the JSON of pytest-benchmark, or that of ``python -m bench steps --json``."""
-    if data.get("kind") == "steps":
-        draw(panels_of_steps(from_json(data)), out, data["machine"]["processor"])
-    else:
-        draw(panels_of_benchmarks(data), out, data["machine_info"].get("cpu", {}).get("brand_raw", ""))
-
-
-# --- drawing ----------------------------------------------------------------------------------------------------------
-
-
-def draw(panels: Sequence[Panel], out: Path, title: str) -> None:
-    """Write all panels into one picture, three in a line, with a title and a legend on top."""
-    if not panels:
-        raise ValueError("there is nothing to draw: no benchmark of kernels or steps")
-    columns = min(COLUMNS, len(panels))
-    lines = [panels[i : i + columns] for i in range(0, len(panels), columns)]
-    heights = [max(panel.height for panel in line) + 4 for line in lines]
-    figure = Figure(figsize=(5.4 * columns, _INCH * sum(heights) + 0.7), layout="constrained")
-    grid = figure.add_gridspec(len(lines), columns, height_ratios=heights)
-    for i, line in enumerate(lines):
-        for j, panel in enumerate(line):
-            _draw_panel(figure.add_subplot(grid[i, j]), panel, max(other.height for other in line))
-    figure.suptitle(title, size=11, x=0.01, ha="left")
-    peers = [peer for peer in COLOURS if any(peer in group for panel in panels for group in panel.bars.values())]
-    handles = [Patch(color=COLOURS[peer]) for peer in peers]
-    figure.legend(handles, [TITLES[peer] for peer in peers], loc="outside upper right", ncols=len(peers), frameon=False)
+def draw(data: Mapping[str, Any], out: Path) -> None:
+    """Write the picture of what a command saved as JSON."""
+    pictures = {"steps": _ratios, "latency": _ratios, "kernels": _kernels, "scaling": _scaling}
+    if data.get("kind") not in pictures:
+        raise ValueError(f"there is nothing to draw: expected JSON of {', '.join(pictures)}")
+    figure = pictures[data["kind"]](data)
+    machine = data["machine"]
+    threads = f"up to {data['threads']} threads" if data["threads"] > 1 else "1 thread"
+    figure.suptitle(f"{machine['processor']}, {machine['cores']} cores; {threads}", size=9, x=0.01, ha="left")
     figure.savefig(out, dpi=120)
 
 
-def _draw_panel(axes: Axes, panel: Panel, height: float) -> None:
-    """Horizontal bars from the top down, each with its value; `height` is that of the highest panel beside it."""
-    y, ticks = 0.0, []
-    for group in panel.bars.values():
+def _titles(names: Sequence[str]) -> list[str]:
+    return [PEERS[name].title for name in names]
+
+
+def _patches(names: Sequence[str]) -> list[Patch]:
+    return [Patch(color=PEERS[name].colour) for name in names]
+
+
+# --- ratios -----------------------------------------------------------------------------------------------------------
+
+
+def _ratios(data: Mapping[str, Any]) -> Figure:
+    """How many times as long each peer takes: bars, and a line where it would take as long as fastnn."""
+    comparisons = [Comparison.from_json(c) for c in data["comparisons"]]
+    peers = [peer for peer in PEERS if any(peer in c.peers for c in comparisons)]
+    bars = sum(len(c.peers) + 1 for c in comparisons)
+    figure = Figure(figsize=(8, _BAR * bars + 1.4), layout="constrained")
+    axes, y = figure.add_subplot(), 0.0
+    ticks, labels = [], []
+    for c in comparisons:
         first = y
-        for peer in filter(group.__contains__, COLOURS):
-            axes.barh(y, group[peer], color=COLOURS[peer], height=0.9)
-            text = f"{group[peer]:.0f}" if group[peer] >= 10 else f"{group[peer]:.2g}"
-            axes.annotate(text, (group[peer], y), (3, 0), textcoords="offset points", va="center", size=7)
+        for peer in (peer for peer in peers if peer in c.peers):
+            ratio = c.ratio(peer)
+            axes.barh(y, ratio - 1, left=1, color=PEERS[peer].colour, height=0.9)
+            text = f"{ratio:.2f}   ({micros(c.figures[peer].us)} µs)"
+            axes.annotate(text, (max(1, ratio), y), (4, 0), textcoords="offset points", va="center", size=7)
             y += 1
         ticks.append((first + y - 1) / 2)
-        y += 0.6
-    axes.set_yticks(ticks, list(panel.bars), size=8)
-    axes.set_ylim(height - 1, -0.6)
-    axes.margins(x=0.12)
-    axes.set_title(panel.title, size=10, loc="left")
-    axes.set_xlabel(f"{panel.unit} ({panel.note})", size=8)
-    axes.tick_params(axis="x", labelsize=8)
+        labels.append(f"{c.task}\n{c.ours.form}: {micros(c.ours.us)} µs")
+        y += 1
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set_yticks(ticks, labels, size=8)
+    axes.set_ylim(y - 1.3, -0.7)
+    ratios = [c.ratio(peer) for c in comparisons for peer in c.peers] or [1.0]
+    axes.set_xlim(min(0.8, 0.8 * min(ratios)), 1.8 * max(2.0, *ratios))
+    _log(axes, "x")
+    axes.set_xlabel("time of the peer over fastnn's: right of 1, fastnn is the faster one", size=8)
+    _plain(axes)
     axes.tick_params(axis="y", length=0)
+    figure.legend(
+        _patches(peers), _titles(peers), loc="outside upper right", ncols=len(peers), frameon=False, fontsize=8
+    )
+    return figure
+
+
+# --- kernels ----------------------------------------------------------------------------------------------------------
+
+
+def _kernels(data: Mapping[str, Any]) -> Figure:
+    """The roofline of the rows that compute, and beside it how near the others come to a copy."""
+    measured = [Measured.from_json(m) for m in data["measured"] if m["bytes"] >= LEAST_BYTES]
+    computing, moving = [m for m in measured if m.flops], [m for m in measured if not m.flops]
+    figure = Figure(figsize=(15, max(6.5, 0.27 * len(moving) + 1.2)), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    _roofline(left, computing, data)
+    _bandwidths(right, moving)
+    peers = [OURS, *dict.fromkeys(peer for m in measured for peer in m.comparison.peers)]
+    figure.legend(
+        _patches(peers), _titles(peers), loc="outside upper right", ncols=len(peers), frameon=False, fontsize=9
+    )
+    return figure
+
+
+def _roofline(axes: Axes, measured: Sequence[Measured], data: Mapping[str, Any]) -> None:
+    """GFLOP/s over operations per byte; every row has a mark, every peer a colour."""
+    ceiling = max([*data["limits"]["gflops"], *(limit for m in measured for limit in m.limit)])
+    intensities = [m.flops / m.bytes for m in measured] or [1.0]
+    ends = min(intensities) / 2, max(intensities) * 2
+    axes.axhline(ceiling, color="black", linewidth=1)
+    axes.annotate(
+        f"FMA ceiling {ceiling:.0f} GFLOP/s", (ends[1], ceiling), (0, 3), textcoords="offset points", ha="right", size=8
+    )
+    for size, name in _COPIES.items():
+        rate = data["limits"]["copies"][size]
+        axes.plot((ends[0], ceiling / rate), (ends[0] * rate, ceiling), color="black", linewidth=0.7, linestyle=":")
+        axes.annotate(
+            f"{name} {rate:.0f} GB/s",
+            (ceiling / rate, ceiling),
+            (-3, -3),
+            textcoords="offset points",
+            size=7,
+            rotation=45,
+            ha="right",
+            va="top",
+            rotation_mode="anchor",
+            bbox=_PAD,
+        )
+    rows = list(dict.fromkeys(m.row for m in measured))
+    for m in measured:
+        for peer in [*m.comparison.peers, OURS]:
+            filled = PEERS[peer].colour if peer == OURS else "none"
+            axes.plot(
+                m.flops / m.bytes,
+                m.rate(peer),
+                _MARKS[rows.index(m.row) % len(_MARKS)],
+                markersize=6,
+                markeredgecolor=PEERS[peer].colour,
+                markerfacecolor=filled,
+                alpha=0.85,
+            )
+    axes.set_xlim(ends)
+    axes.set_ylim(bottom=min((m.rate(peer) for m in measured for peer in m.comparison.figures), default=1.0) / 1.5)
+    _log(axes, "xy")
+    axes.set_title(f"roofline of {data['dtype']} kernels", size=10, loc="left")
+    axes.set_xlabel("operations per byte", size=8)
+    axes.set_ylabel("GFLOP/s", size=8)
+    _plain(axes)
+    handles = [
+        Line2D([], [], marker=_MARKS[i % len(_MARKS)], color="#555555", linestyle="") for i, _ in enumerate(rows)
+    ]
+    axes.legend(handles, rows, loc="lower right", fontsize=8, frameon=False)
+
+
+def _bandwidths(axes: Axes, measured: Sequence[Measured]) -> None:
+    """For each row and shape, a bar a peer: the part of a copy's bandwidth."""
+    for i, m in enumerate(measured):
+        peers = [*m.comparison.figures]
+        for j, peer in enumerate(peers):
+            share, height = m.share(peer), 0.8 / len(peers)
+            y = i + (j - (len(peers) - 1) / 2) * height
+            axes.barh(y, share, color=PEERS[peer].colour, height=0.9 * height)
+            axes.annotate(
+                f"{share:.0%}", (share, y), (3, 0), textcoords="offset points", va="center", size=6, bbox=_PAD
+            )
+    axes.axvline(1, color="black", linewidth=1, zorder=0)
+    axes.set_yticks(range(len(measured)), [m.name for m in measured], size=7)
+    axes.set_ylim(len(measured) - 0.4, -0.6)
+    axes.margins(x=0.1)
+    axes.set_title("kernels that move memory", size=10, loc="left")
+    axes.set_xlabel("part of the bandwidth of a copy of the same working set", size=8)
+    _plain(axes)
+    axes.tick_params(axis="y", length=0)
+
+
+# --- scaling ----------------------------------------------------------------------------------------------------------
+
+
+def _scaling(data: Mapping[str, Any]) -> Figure:
+    """For each sweep, µs over the size: a line for each peer and number of threads."""
+    points = [Point.from_json(p) for p in data["points"]]
+    sweeps = list(dict.fromkeys(p.sweep for p in points))
+    figure = Figure(figsize=(4.6 * len(sweeps) + 1.5, 4.6), layout="constrained")
+    styles = ["-", "--", ":", "-."]
+    handles: dict[str, Line2D] = {}
+    for axes, sweep in zip(figure.subplots(1, len(sweeps), squeeze=False)[0], sweeps, strict=True):
+        chosen = [p for p in points if p.sweep == sweep]
+        for peer, by_threads in chosen[0].figures.items():
+            for i, threads in enumerate(by_threads):
+                sizes = [p.size for p in chosen]
+                times = [p.figures[peer][threads].us for p in chosen]
+                label = f"{PEERS[peer].title}, {threads} thread{'s' * (threads != '1')}"
+                style = {"color": PEERS[peer].colour, "linestyle": styles[i % len(styles)], "marker": "o"}
+                handles[label] = axes.plot(sizes, times, markersize=4, label=label, **style)[0]
+        title, _, varied = sweep.rpartition(", ")
+        _log(axes, "xy")
+        axes.set_xticks([p.size for p in chosen], [str(p.size) for p in chosen])
+        axes.set_title(title, size=10, loc="left")
+        axes.set_xlabel(varied, size=8)
+        axes.set_ylabel("µs a step; lower is better", size=8)
+        axes.grid(alpha=0.3, axis="y")
+        _plain(axes)
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=len(handles),
+        frameon=False,
+        fontsize=8,
+        handlelength=4,
+    )
+    return figure
+
+
+def _log(axes: Axes, names: str) -> None:
+    """Logarithmic axes that say 1, 2, 5, 10 rather than powers of ten. names: "x", "y" or both."""
+    axes.set(**{f"{name}scale": "log" for name in names})
+    for axis in ({"x": axes.xaxis, "y": axes.yaxis}[name] for name in names):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter("{x:g}")
+
+
+def _plain(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from .worker import Worker, missing
+from .peers import missing
+from .worker import Worker
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

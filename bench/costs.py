@@ -39,3 +39,9 @@ def bytes_moved(call: Call) -> int:
         else:
             total += a.nbytes * (2 if arg.inout else 1)
     return total
+
+
+def footprint(call: Call) -> int:
+    """Bytes of the working set of a call: every array once, whether it is read, written or both."""
+    changed = sum(a.nbytes for arg, a in zip(call.kernel.inputs, call.inputs, strict=True) if arg.inout)
+    return bytes_moved(call) - changed

@@ -57,11 +57,21 @@ class Call:
 @cache
 def shapes(row: str) -> dict[str, Shape]:
     """The shapes of a row, by name: those of `shapes.json`, else the largest of the row's own samples."""
-    for family in json.loads(SHAPES.read_text(encoding="utf-8")).values():
-        if row in family["rows"]:
-            return {name: _tuples({**family["defaults"], **shape}) for name, shape in family["shapes"].items()}
+    if found := _families().get(family(row)):
+        return {name: _tuples({**found["defaults"], **shape}) for name, shape in found["shapes"].items()}
     samples = TABLE[row].samples
     return {"sample": max(samples, key=lambda shape: sum(a.size for a in make(row, shape).inputs))}
+
+
+def family(row: str) -> str:
+    """The name of the family of rows in `shapes.json` that this one belongs to; else its own."""
+    return next((name for name, found in _families().items() if row in found["rows"]), row)
+
+
+@cache
+def _families() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(SHAPES.read_text(encoding="utf-8"))
+    return found
 
 
 def _tuples(shape: Shape) -> Shape:

@@ -16,14 +16,16 @@ class Form:
     """One way in which a peer computes something.
 
     name: what tells it from the peer's others, such as ``"channels-last"``; "" where there is but one.
-    call: does it once; a training step returns its loss, a number or what ``float`` takes.
+    call: does it; a training step returns its loss, a number or what ``float`` takes, a prediction its scores or class.
     context: held around many calls.
+    steps: how many a call does at once, the loss being their mean; figures are of one.
     """
 
     name: str
     threads: int
     call: Callable[[], Any]
     context: Callable[[], AbstractContextManager[Any]] = nullcontext
+    steps: int = 1
 
     @property
     def title(self) -> str:
@@ -48,5 +50,9 @@ class Peer(Protocol):
         ...
 
     def step_forms(self, workload: Workload) -> list[Form]:
-        """The forms of a training step: forward, loss, backward and update of the next batch."""
+        """The forms of a training step: forward, loss, backward and update of the next batch; none if it cannot."""
+        ...
+
+    def prediction_forms(self, workload: Workload) -> list[Form]:
+        """The forms of a prediction for the next batch: its scores, or its classes; none if it cannot."""
         ...

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +13,9 @@ from fastnn import _kernels as k
 
 from .inputs import Call
 from .peer import Form
-from .workloads import Workload, batches, weights
+from .workloads import BATCHES, Workload, batches, stacked, weights
+
+capture: Any = getattr(fn, "capture", None)
 
 
 class FastnnPeer:
@@ -27,30 +31,76 @@ class FastnnPeer:
 
     def use_threads(self, threads: int) -> None:
         """Compute with so many threads from now on."""
-        fn.set_num_threads(threads)
+        if fn.get_num_threads() != threads:
+            fn.set_num_threads(threads)
 
     def kernel_forms(self, call: Call) -> list[Form]:
         """The row itself."""
-        return [Form("", self.threads, call.run, lambda: fn.use_backend(self.backend))]
+        return [self._form("", call.run)]
 
     def step_forms(self, workload: Workload) -> list[Form]:
-        """Called layer by layer from Python."""
-        model, loss = workload.build(fn), fn.CrossEntropyLoss()
-        model.load_state_dict(weights({name: p.shape for name, p in model.named_parameters()}))
-        optimizer = fn.SGD(model.parameters(), **workload.sgd)
-        data = cycle(batches(workload))
+        """Called layer by layer from Python; captured and replayed, a batch at a call; and all batches in one call."""
+        forms = [self._form("eager", _eager(workload))]
+        if capture and self.backend == "native":
+            forms += [
+                self._form("captured", _captured(workload)),
+                self._form("captured epoch", _epoch(workload), steps=BATCHES),
+            ]
+        return forms
 
-        def step() -> float:
-            x, labels = next(data)
-            scores, backward = model.forward(x, train=True)
-            mean, loss_backward = loss.forward(scores, labels)
-            backward(loss_backward(), need_dx=False)
-            optimizer.step()
-            return mean
+    def prediction_forms(self, workload: Workload) -> list[Form]:
+        """Each of the ways to ask a model."""
+        model = _model(workload)
+        ways = {"model(x)": model, "model.scores(x)": model.scores, "model.predict(x)": model.predict}
+        return [self._form(name, _asked(way, workload)) for name, way in ways.items()]
 
-        return [Form("eager", self.threads, step, lambda: fn.use_backend(self.backend))]
+    def _form(self, name: str, call: Callable[[], Any], steps: int = 1) -> Form:
+        return Form(name, self.threads, call, lambda: fn.use_backend(self.backend), steps)
 
 
 def connect(backend: str, threads: int) -> FastnnPeer:
     """The peer of this module."""
     return FastnnPeer(backend, threads)
+
+
+def _model(workload: Workload) -> Any:
+    model = workload.build(fn)
+    model.load_state_dict(weights({name: p.shape for name, p in model.named_parameters()}))
+    return model
+
+
+def _eager(workload: Workload) -> Callable[[], float]:
+    model, loss = _model(workload), fn.CrossEntropyLoss()
+    optimizer = fn.SGD(model.parameters(), **workload.sgd)
+    data = cycle(batches(workload))
+
+    def step() -> float:
+        x, labels = next(data)
+        scores, backward = model.forward(x, train=True)
+        mean, loss_backward = loss.forward(scores, labels)
+        backward(loss_backward(), need_dx=False)
+        optimizer.step()
+        return mean
+
+    return step
+
+
+def _capture(workload: Workload) -> Any:
+    model = _model(workload)
+    optimizer = fn.SGD(model.parameters(), **workload.sgd)
+    return capture(model, fn.CrossEntropyLoss(), optimizer, *batches(workload)[0])
+
+
+def _captured(workload: Workload) -> Callable[[], float]:
+    step, data = _capture(workload), cycle(batches(workload))
+    return lambda: step(*next(data))
+
+
+def _epoch(workload: Workload) -> Callable[[], float]:
+    step, (x, labels) = _capture(workload), stacked(workload)
+    return lambda: step.epoch(x, labels)
+
+
+def _asked(way: Callable[[Any], Any], workload: Workload) -> Callable[[], Any]:
+    data = cycle([x for x, _ in batches(workload)])
+    return lambda: way(next(data))

@@ -55,10 +55,23 @@ class TorchPeer:
 
     def step_forms(self, workload: Workload) -> list[Form]:
         """Every memory format, implementation of SGD and number of threads."""
-        formats = FORMATS if len(workload.input) == 3 else {"": torch.contiguous_format}
+        formats = _formats(workload)
         return [
             Form(", ".join(filter(None, (name, update))), threads, _step(workload, formats[name], UPDATES[update]))
             for name, update, threads in product(formats, UPDATES, range(1, self.threads + 1))
+        ]
+
+    def prediction_forms(self, workload: Workload) -> list[Form]:
+        """Every memory format, eager and traced, and number of threads."""
+        formats = _formats(workload)
+        return [
+            Form(
+                ", ".join(filter(None, (how, name))),
+                threads,
+                _prediction(workload, formats[name], how == "traced"),
+                torch.inference_mode,
+            )
+            for name, how, threads in product(formats, ("eager", "traced"), range(1, self.threads + 1))
         ]
 
 
@@ -67,13 +80,21 @@ def connect(backend: str, threads: int) -> TorchPeer:
     return TorchPeer(threads)
 
 
-def _step(workload: Workload, memory_format: Any, update: dict[str, bool]) -> Callable[[], Tensor]:
-    """A training step on the next batch, in one form."""
+def _formats(workload: Workload) -> dict[str, Any]:
+    return FORMATS if len(workload.input) == 3 else {"": torch.contiguous_format}
+
+
+def _model(workload: Workload, memory_format: Any) -> Any:
+    """The model with the weights that all peers begin with."""
     model = workload.build(torch.nn)
     values = weights({name: tuple(p.shape) for name, p in model.named_parameters()})
     model.load_state_dict({name: torch.from_numpy(value) for name, value in values.items()})
-    if memory_format is torch.channels_last:
-        model = model.to(memory_format=memory_format)
+    return model.to(memory_format=memory_format) if memory_format is torch.channels_last else model
+
+
+def _step(workload: Workload, memory_format: Any, update: dict[str, bool]) -> Callable[[], Tensor]:
+    """A training step on the next batch, in one form."""
+    model = _model(workload, memory_format)
     optimizer = torch.optim.SGD(model.parameters(), **workload.sgd, **update)
     loss_of = torch.nn.CrossEntropyLoss()
     data = cycle([(_tensor(x, memory_format), torch.from_numpy(labels)) for x, labels in batches(workload)])
@@ -87,6 +108,16 @@ def _step(workload: Workload, memory_format: Any, update: dict[str, bool]) -> Ca
         return loss.detach()
 
     return step
+
+
+def _prediction(workload: Workload, memory_format: Any, compiled: bool) -> Callable[[], Tensor]:
+    """The scores of the next batch, from the module itself or from its frozen and optimized trace."""
+    images = [_tensor(x, memory_format) for x, _ in batches(workload)]
+    model = _model(workload, memory_format).eval()
+    if compiled:
+        model = torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(model, images[0])))
+    data = cycle(images)
+    return lambda: model(next(data))
 
 
 def _tensor(a: Array, memory_format: Any = None) -> Tensor:

@@ -6,25 +6,31 @@ import gc
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from statistics import median
 from time import perf_counter
 from typing import Any
 
-from .costs import bytes_moved, flops
+import numpy as np
+
+from .costs import bytes_moved, flops, footprint
 from .inputs import make, shapes
 from .peer import Form, Peer
-from .workloads import Workload
+from .workloads import BATCHES, Workload
 
 MEASUREMENT = 5e-3  #: seconds that one measurement of a kernel should last
+SLICES = 5  #: of a measurement of a kernel, the median of which counts, since others may use the machine, too
 WARM_UP = 3  #: steps before those that count
 PASSES = 3  #: how often each form is tried, in turn, before one is chosen
+HOPELESS = 3  #: a form that takes so many times as long as the best is not tried again
+EPOCHS = 2  #: through all batches, after which all forms of all peers must have had the same losses
 
 
 class Session:
-    """One peer, and the form in which it computes what is being measured."""
+    """One peer, and the forms in which it can compute what is being measured."""
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
-        self._form: Form
+        self._forms: dict[str, Form] = {}
         gc.freeze()  # a library's own objects, so that collecting before each measurement takes no time
 
     def about(self) -> dict[str, str]:
@@ -34,79 +40,111 @@ class Session:
     def prepare_kernel(self, row: str, shape: str, dtype: str) -> dict[str, Any] | None:
         """Choose the fastest form of a row; see `Worker.prepare_kernel`."""
         call = make(row, shapes(row)[shape], dtype)
-        forms = self._peer.kernel_forms(call)
-        if not forms:
+        prepared = self._prepare(self._peer.kernel_forms(call), MEASUREMENT)
+        if prepared is None:
             return None
-        seconds = self._choose(forms, MEASUREMENT)
-        return {
-            "form": self._form.title,
-            "seconds": seconds,
-            "repeats": max(1, math.ceil(MEASUREMENT / seconds)),
-            "flops": flops(call),
-            "bytes": bytes_moved(call),
-        }
+        repeats = max(1, math.ceil(MEASUREMENT / prepared["seconds"]))
+        work = {"flops": flops(call), "bytes": bytes_moved(call), "footprint": footprint(call)}
+        return {**prepared, "repeats": repeats, **work}
 
-    def time_kernel(self, repeats: int) -> float:
-        """Seconds per call, over so many calls of the form chosen."""
-        with self._in_force(self._form):
-            return seconds_per_call(self._form.call, repeats)
-
-    def prepare_step(self, workload: Workload) -> dict[str, Any]:
+    def prepare_step(self, workload: Workload) -> dict[str, Any] | None:
         """Choose the fastest form of a training step; see `Worker.prepare_step`."""
-        seconds = self._choose(self._peer.step_forms(workload), 10 * MEASUREMENT)
-        return {"form": self._form.title, "seconds": seconds}
+        return self._prepare(self._peer.step_forms(workload), 10 * MEASUREMENT)
 
-    def time_steps(self, steps: int) -> list[float]:
-        """Seconds of each step of the form chosen. Raises if the training went astray: NaN can change the speed."""
+    def prepare_prediction(self, workload: Workload) -> dict[str, Any] | None:
+        """Choose the fastest form of a prediction; see `Worker.prepare_prediction`."""
+        return self._prepare(self._peer.prediction_forms(workload), 4 * MEASUREMENT)
+
+    def time_kernel(self, form: str, repeats: int) -> float:
+        """Seconds per call, over so many calls in a row: the median of their slices, as for the machine's limits."""
+        with self._in_force(self._forms[form]) as chosen:
+            calls = math.ceil(repeats / (chosen.steps * SLICES))
+            return median(seconds_per_step(chosen, calls) for _ in range(min(SLICES, repeats)))
+
+    def time_steps(self, form: str, steps: int) -> list[float]:
+        """Seconds of each of so many steps, or predictions; a form that does a block at once tells its mean.
+
+        Raises if the training went astray: NaN can change the speed.
+        """
         found: list[float] = []
-        loss: Any = None
-        with self._in_force(self._form):
-            for _ in range(WARM_UP):
-                self._form.call()
-            for _ in range(steps):
+        result: Any = None
+        with self._in_force(self._forms[form]) as chosen:
+            for _ in range(math.ceil(WARM_UP / chosen.steps)):
+                chosen.call()
+            for _ in range(math.ceil(steps / chosen.steps)):
                 start = perf_counter()
-                loss = self._form.call()
-                found.append(perf_counter() - start)
-        if not math.isfinite(float(loss)):
-            raise ArithmeticError(f"the loss of {self._form.title} is {float(loss)}")
+                result = chosen.call()
+                found.append((perf_counter() - start) / chosen.steps)
+        if not np.isfinite(np.asarray(result)).all():
+            raise ArithmeticError(f"{chosen.title} came to {result}")
         return found
 
-    def losses(self, workload: Workload, steps: int) -> list[float]:
-        """The losses of the first steps, in the first form."""
+    def losses(self, workload: Workload) -> dict[str, list[float]]:
+        """By name of a form, the mean loss of each of the first `EPOCHS` passes through the batches."""
+        found: dict[str, list[float]] = {}
+        for form in one_of_each_name(self._peer.step_forms(workload)):
+            with self._in_force(form):
+                calls = range(BATCHES // form.steps)
+                found[form.name] = [float(np.mean([float(form.call()) for _ in calls])) for _ in range(EPOCHS)]
+        return found
+
+    def classes(self, workload: Workload) -> dict[str, list[int]]:
+        """By name of a form, the most probable classes of all batches, which are of one sample."""
+        found: dict[str, list[int]] = {}
+        for form in one_of_each_name(self._peer.prediction_forms(workload)):
+            with self._in_force(form):
+                results = [np.asarray(form.call()) for _ in range(BATCHES)]
+            found[form.name] = [int(r.argmax() if r.ndim == 2 else r[0]) for r in results]
+        return found
+
+    def first_steps(self, workload: Workload) -> list[float]:
+        """Seconds of the very first call of a training step, and of the best of some later ones; in the first form."""
         form = self._peer.step_forms(workload)[0]
         with self._in_force(form):
-            return [float(form.call()) for _ in range(steps)]
+            seconds = [seconds_per_step(form, 1) * form.steps for _ in range(10)]
+        return [seconds[0], min(seconds[1:])]
 
-    def _choose(self, forms: Sequence[Form], least: float) -> float:
-        """Keep the fastest form; returns its seconds per call. Each measurement lasts at least `least` seconds."""
-        best: dict[int, float] = {}
+    def _prepare(self, forms: Sequence[Form], least: float) -> dict[str, Any] | None:
+        """Try every form, and keep them; each measurement lasts at least `least` seconds. None if there are none."""
+        self._forms = {form.title: form for form in forms}
+        best: dict[str, float] = {}
         for _ in range(PASSES if len(forms) > 1 else 1):
-            for i, form in enumerate(forms):
-                with self._in_force(form):
-                    form.call()
-                    once = seconds_per_call(form.call, 1)
-                    seconds = seconds_per_call(form.call, max(1, math.ceil(least / max(once, 1e-7))))
-                best[i] = min(best.get(i, math.inf), seconds)
-        chosen = min(best, key=lambda i: best[i])
-        self._form = forms[chosen]
-        return best[chosen]
+            for title, form in self._forms.items():
+                if best.get(title, 0.0) <= HOPELESS * min(best.values(), default=0.0):
+                    best[title] = min(best.get(title, math.inf), self._try(form, least))
+        if not best:
+            return None
+        fastest = min(best, key=lambda title: best[title])
+        return {"form": fastest, "seconds": best[fastest], "forms": best}
+
+    def _try(self, form: Form, least: float) -> float:
+        with self._in_force(form):
+            form.call()
+            once = max(seconds_per_step(form, 1), 1e-7)
+            return seconds_per_step(form, max(1, math.ceil(least / (once * form.steps))))
 
     @contextmanager
-    def _in_force(self, form: Form) -> Iterator[None]:
+    def _in_force(self, form: Form) -> Iterator[Form]:
         """Within: the form's threads and context, and no garbage collection."""
         self._peer.use_threads(form.threads)
         gc.collect()
         gc.disable()
         try:
             with form.context():
-                yield
+                yield form
         finally:
             gc.enable()
 
 
-def seconds_per_call(call: Callable[[], Any], repeats: int) -> float:
+def one_of_each_name(forms: Sequence[Form]) -> list[Form]:
+    """Those forms that differ in more than their threads."""
+    return list({form.name: form for form in reversed(forms)}.values())[::-1]
+
+
+def seconds_per_step(form: Form, calls: int) -> float:
     """The mean over so many calls in a row."""
+    call: Callable[[], Any] = form.call
     start = perf_counter()
-    for _ in range(repeats):
+    for _ in range(calls):
         call()
-    return (perf_counter() - start) / repeats
+    return (perf_counter() - start) / (calls * form.steps)

@@ -12,49 +12,34 @@ import os
 import subprocess
 import sys
 import traceback
-from importlib.util import find_spec
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from fastnn import _kernels as k
-
+from .peers import PEERS
 from .session import Session
 from .workloads import Workload
 
-#: By peer: the module that connects to it, and what has to be installed.
-PEERS = {
-    "native": ("bench.peer_fastnn", "fastnn"),
-    "reference": ("bench.peer_fastnn", "fastnn"),
-    "torch": ("bench.peer_torch", "torch"),
-}
 #: What the libraries read when they start.
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "FASTNN_NUM_THREADS")
-#: What makes a peer faster than it is when it is merely started. PyTorch's tuning guide advises an allocator that keeps
-#: memory; glibc's does with these, else PyTorch loses a tenth to a fifth of a CNN's step to page faults.
-TUNING = {"torch": {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**32)}}
 
 
 class WorkerError(RuntimeError):
     """Something failed in the worker; the message holds its traceback."""
 
 
-def missing(peer: str) -> str:
-    """Why a peer cannot be measured here, "" if it can."""
-    package = PEERS[peer][1]
-    if peer == "native":
-        return "" if k.COMPILED else "fastnn was installed without compiled kernels"
-    return "" if find_spec(package) else f"{package} is not installed"
-
-
 class Worker:
     """The parent's end: one peer in a process of its own, with at most so many threads."""
 
     def __init__(self, peer: str, threads: int = 1, tuned: bool = True) -> None:
-        """tuned: with the peer's environment in `TUNING`."""
+        """tuned: in the environment that suits the peer best."""
         root = str(Path(__file__).parents[1])
         path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
         environment = {**os.environ, **dict.fromkeys(_THREADS, str(threads)), "PYTHONPATH": path}
-        environment.update(TUNING.get(peer, {}) if tuned else {})
+        if tuned:
+            environment.update(PEERS[peer].environment)
+        if threads == 1:
+            environment.update(PEERS[peer].alone)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.worker", peer, str(threads)],
             stdin=subprocess.PIPE,
@@ -68,27 +53,48 @@ class Worker:
     def prepare_kernel(self, row: str, shape: str, dtype: str = "float32") -> dict[str, Any] | None:
         """Choose the peer's fastest form of a row; None if it has no equivalent.
 
-        Returns form: its title, seconds: of one call, repeats: calls that make one measurement, flops and bytes.
+        Returns form: its title, seconds: of one call, repeats: calls that make one measurement, forms: the seconds of
+        each form tried, and the call's flops, bytes and footprint.
         """
         prepared: dict[str, Any] | None = self._ask("prepare_kernel", row=row, shape=shape, dtype=dtype)
         return prepared
 
-    def time_kernel(self, repeats: int) -> float:
-        """Seconds per call of the kernel prepared, over so many calls."""
-        return float(self._ask("time_kernel", repeats=repeats))
+    def prepare_step(self, workload: Workload) -> dict[str, Any] | None:
+        """Choose the peer's fastest form of a training step; None if it cannot do one.
 
-    def prepare_step(self, workload: Workload) -> dict[str, Any]:
-        """Choose the peer's fastest form of a training step. Returns form: its title, and seconds: of one step."""
-        prepared: dict[str, Any] = self._ask("prepare_step", workload=workload.as_json())
+        Returns form: its title, seconds: of one step, forms: the seconds of each form tried.
+        """
+        prepared: dict[str, Any] | None = self._ask("prepare_step", workload=workload.as_json())
         return prepared
 
-    def time_steps(self, steps: int) -> list[float]:
-        """Seconds of each of so many steps of the workload prepared, after a few that are not counted."""
-        return [float(s) for s in self._ask("time_steps", steps=steps)]
+    def prepare_prediction(self, workload: Workload) -> dict[str, Any] | None:
+        """Choose the peer's fastest form of a prediction; returns what `prepare_step` does."""
+        prepared: dict[str, Any] | None = self._ask("prepare_prediction", workload=workload.as_json())
+        return prepared
 
-    def losses(self, workload: Workload, steps: int) -> list[float]:
-        """The losses of the first steps of a workload."""
-        return [float(loss) for loss in self._ask("losses", workload=workload.as_json(), steps=steps)]
+    def time_kernel(self, form: str, repeats: int) -> float:
+        """Seconds per call of the kernel prepared, in one of its forms, over so many calls."""
+        return float(self._ask("time_kernel", form=form, repeats=repeats))
+
+    def time_steps(self, form: str, steps: int) -> float:
+        """Seconds of a step or prediction in one of the forms prepared: the median, after a few that do not count."""
+        found: list[float] = self._ask("time_steps", form=form, steps=steps)
+        return median(found)
+
+    def losses(self, workload: Workload) -> dict[str, list[float]]:
+        """By name of a form of a training step, the losses of its first passes through the batches."""
+        found: dict[str, list[float]] = self._ask("losses", workload=workload.as_json())
+        return found
+
+    def classes(self, workload: Workload) -> dict[str, list[int]]:
+        """By name of a form of a prediction, the classes that it finds."""
+        found: dict[str, list[int]] = self._ask("classes", workload=workload.as_json())
+        return found
+
+    def first_steps(self, workload: Workload) -> tuple[float, float]:
+        """Seconds of the first call of a training step in this process, and of the best later one."""
+        first, later = self._ask("first_steps", workload=workload.as_json())
+        return first, later
 
     def close(self) -> None:
         """End the process."""
@@ -123,7 +129,7 @@ def serve(peer: str, threads: int) -> None:
     """Answer requests from standard input until it ends."""
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no reply
-    session = Session(importlib.import_module(PEERS[peer][0]).connect(peer, threads))
+    session = Session(importlib.import_module(PEERS[peer].module).connect(peer, threads))
     for line in sys.stdin:
         request = json.loads(line)
         replies.write(json.dumps(answer(session, request.pop("what"), request)) + "\n")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -44,6 +44,15 @@ class Workload:
         layers = tuple(tuple(layer) for layer in data["layers"])
         return Workload(**{**data, "input": tuple(data["input"]), "layers": layers})
 
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of all parameters by PyTorch's keys, for peers that have no layers of these names."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for i, (name, *args) in enumerate(self.layers):
+            if name in ("Linear", "Conv2d"):
+                window = (args[2], args[2]) if name == "Conv2d" else ()
+                shapes |= {f"{i}.weight": (args[1], args[0], *window), f"{i}.bias": (args[1],)}
+        return shapes
+
     def without_dropout(self) -> Workload:
         """The same network with nothing random in it, for comparing losses."""
         layers = tuple(layer for layer in self.layers if layer[0] != "Dropout")
@@ -79,6 +88,12 @@ WORKLOADS = {
     workload.name: workload
     for workload in (MNIST_CNN, _mlp(784, 128, 10), _mlp(784, 10, 10), _mlp(3072, 50, 10, batch=200))
 }
+#: What ``python -m bench scaling`` varies: title of the varied size, and the workload at each of its values.
+SWEEPS = {
+    "MNIST CNN, batch": {n: replace(MNIST_CNN, name=f"MNIST CNN batch {n}", batch=n) for n in (1, 8, 32, 128)},
+    "784-128-10, batch": {n: replace(_mlp(784, 128, 10), name=f"784-128-10 batch {n}", batch=n) for n in (8, 32, 128)},
+    "784-width-10, width": {width: _mlp(784, width, 10) for width in (32, 128, 512)},
+}
 
 
 def batches(workload: Workload, seed: int = 0) -> list[tuple[Array, Array]]:
@@ -88,11 +103,20 @@ def batches(workload: Workload, seed: int = 0) -> list[tuple[Array, Array]]:
     """
     rng = np.random.default_rng(seed)
     shape = (workload.batch, *workload.input)
-    order = (0, 2, 3, 1) if len(shape) == 4 else None
     return [
-        (stored(rng.standard_normal(shape).astype(np.float32), order), rng.integers(0, 10, workload.batch))
+        (_stored(rng.standard_normal(shape).astype(np.float32)), rng.integers(0, 10, workload.batch))
         for _ in range(BATCHES)
     ]
+
+
+def stacked(workload: Workload) -> tuple[Array, Array]:
+    """All batches, one after the other in one array: x (BATCHES * batch, *input) and labels."""
+    x, labels = zip(*batches(workload), strict=True)
+    return _stored(np.concatenate(x)), np.concatenate(labels)
+
+
+def _stored(x: Array) -> Array:
+    return stored(x, (0, 2, 3, 1) if x.ndim == 4 else None)
 
 
 def weights(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[str, Array]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
+from dataclasses import asdict
+from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,11 +20,19 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # `bench` is no part of the installed package
 
 from bench import __main__ as command  # noqa: E402
-from bench.costs import bytes_moved, flops  # noqa: E402
-from bench.inputs import Call, cases, make, shapes, sizes  # noqa: E402
-from bench.steps import Comparison, Figure, as_json, from_json, table  # noqa: E402
+from bench import kernels, latency, machine, peer_fastnn, scaling, steps, targets  # noqa: E402
+from bench.costs import bytes_moved, flops, footprint  # noqa: E402
+from bench.inputs import Call, cases, family, make, shapes, sizes  # noqa: E402
+from bench.kernels import AboveCeiling, Limits, Measured  # noqa: E402
+from bench.latency import Start  # noqa: E402
+from bench.machine import Machine, MachineError, check_loop  # noqa: E402
+from bench.peers import PEERS, chosen, missing  # noqa: E402
+from bench.report import Verdict, verdicts_table  # noqa: E402
+from bench.rounds import Comparison, Figure, in_turn  # noqa: E402
+from bench.scaling import Point, thread_counts  # noqa: E402
+from bench.session import Session  # noqa: E402
 from bench.worker import Worker, WorkerError  # noqa: E402
-from bench.workloads import WORKLOADS, Workload  # noqa: E402
+from bench.workloads import BATCHES, WORKLOADS, Workload, batches, stacked  # noqa: E402
 from fastnn._kernels import TABLE, backends, use_backend  # noqa: E402
 
 
@@ -111,34 +123,151 @@ def test_bytes_of_rows_that_change_or_select() -> None:
     assert flops(make("sgd", {"n": 10, "T": 2})) == 0
     moved = 4 * 10 * (2 + 1 + 2) + 8 * 6 + 8 * 2 * 2  # param, buffer and steps are read and written
     assert bytes_moved(make("sgd", {"n": 10, "T": 2})) == moved
+    assert footprint(make("sgd", {"n": 10, "T": 2})) == 4 * 10 * 3 + 8 * 6 + 8 * 2
     assert bytes_moved(make("gather_rows", {"M": 100, "B": 2, "shape": (3,)})) == 4 * 2 * 3 * 2 + 8 * 2
 
 
-# --- workers ----------------------------------------------------------------------------------------------------------
+# --- peers ------------------------------------------------------------------------------------------------------------
+
+BACKEND = "native" if "native" in backends() else "reference"
+CNN = Workload(
+    "small CNN",
+    (1, 7, 7),
+    (("Conv2d", 1, 2, 3), ("ReLU",), ("MaxPool2d", 2), ("Flatten",), ("Linear", 8, 10)),
+    batch=2,
+)
+MLP = Workload("small MLP", (12,), (("Linear", 12, 8), ("ReLU",), ("Linear", 8, 10)), batch=4)
+NESTEROV = Workload("Nesterov", (12,), (("Linear", 12, 10),), 4, {"lr": 0.1, "momentum": 0.9, "nesterov": True})
 
 
-def test_worker_measures_kernels_and_steps() -> None:
-    small = Workload("small", (1, 6, 6), (("Conv2d", 1, 2, 3), ("ReLU",), ("Flatten",), ("Linear", 32, 10)), batch=2)
-    with Worker("native" if "native" in backends() else "reference") as worker:
+def test_worker_measures_kernels_steps_and_predictions() -> None:
+    with Worker(BACKEND) as worker:
         assert worker.about["fastnn"]
         prepared = worker.prepare_kernel("relu", "mnist 32x128")
         assert prepared is not None
-        assert prepared["bytes"] == 2 * 4 * 32 * 128
-        assert worker.time_kernel(prepared["repeats"]) > 0
-        assert worker.prepare_step(small)["form"] == "eager, 1 thread"
-        assert len(worker.time_steps(3)) == 3
-        first, second = worker.losses(small, 2)
+        assert prepared["bytes"] == prepared["footprint"] == 2 * 4 * 32 * 128
+        assert worker.time_kernel(prepared["form"], prepared["repeats"]) > 0
+        prepared = worker.prepare_step(CNN)
+        assert prepared is not None
+        assert "eager, 1 thread" in prepared["forms"]
+        assert worker.time_steps("eager, 1 thread", 3) > 0
+        prepared = worker.prepare_prediction(CNN)
+        assert prepared is not None
+        assert [*prepared["forms"]] == [
+            f"{way}, 1 thread" for way in ("model(x)", "model.scores(x)", "model.predict(x)")
+        ]
+        first, second = worker.losses(CNN)["eager"]
         assert first == pytest.approx(np.log(10), rel=0.2)
         assert first != second
         with pytest.raises(WorkerError, match="KeyError"):
             worker.prepare_kernel("relu", "no such shape")
-        assert worker.losses(small, 1) == [first]
+        assert worker.losses(CNN)["eager"] == [first, second]
+        assert len(worker.first_steps(CNN)) == 2
+
+
+@pytest.mark.parametrize("peer", ["reference", "torch", "jax", "sklearn"])
+def test_peers_train_and_predict_alike(peer: str) -> None:
+    if reason := missing(peer):
+        pytest.skip(reason)
+    with Worker(BACKEND) as ours, Worker(peer) as theirs:
+        workers = {"native": ours, peer: theirs}
+        for workload in (MLP, NESTEROV):
+            steps.check_same_losses(workload, workers)
+        for workload in (latency.one_sample(CNN), latency.one_sample(MLP)):
+            latency.check_same_classes(workload, workers)
+        assert theirs.classes(latency.one_sample(MLP))
+        if peer == "sklearn":  # which has no such momentum, and no convolution
+            assert theirs.losses(NESTEROV) == theirs.classes(latency.one_sample(CNN)) == {}
+
+
+class FakeWorker:
+    """A worker that says what it is told to."""
+
+    def __init__(self, losses: list[float]) -> None:
+        self.trace = losses
+
+    def losses(self, workload: Workload) -> dict[str, list[float]]:
+        return {"eager": self.trace}
+
+    def classes(self, workload: Workload) -> dict[str, list[int]]:
+        return {"eager": [int(loss) for loss in self.trace]}
+
+
+def test_a_peer_that_trains_or_predicts_otherwise_is_found() -> None:
+    workers: Any = {"native": FakeWorker([2.3, 2.1]), "torch": FakeWorker([2.3, 3.1])}
+    with pytest.raises(ArithmeticError, match=r"small MLP: torch \(eager\) has losses"):
+        steps.check_same_losses(MLP, workers)
+    with pytest.raises(ArithmeticError, match=r"torch \(eager\) predicts \[2, 3\], fastnn \[2, 2\]"):
+        latency.check_same_classes(MLP, workers)
+
+
+class FakeCapture:
+    """What ``fastnn.capture`` returns, without capturing anything."""
+
+    def __init__(self, model: Any, loss: Any, optimizer: Any, x: Any, y: Any) -> None:
+        self.model, self.loss, self.optimizer, self.batch = model, loss, optimizer, len(x)
+
+    def __call__(self, x: Any, y: Any) -> float:
+        scores, backward = self.model.forward(x, train=True)
+        mean, loss_backward = self.loss.forward(scores, y)
+        backward(loss_backward())
+        self.optimizer.step()
+        return float(mean)
+
+    def epoch(self, x: Any, y: Any) -> float:
+        cuts = range(0, len(x), self.batch)
+        return float(np.mean([self(x[i : i + self.batch], y[i : i + self.batch]) for i in cuts]))
+
+
+@pytest.mark.skipif(BACKEND != "native", reason="no compiled kernels")
+def test_captured_steps_are_forms_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer_fastnn, "capture", FakeCapture)
+    session = Session(peer_fastnn.connect("native", 1))
+    eager, captured, epoch = session.losses(CNN).values()
+    assert captured == eager
+    assert epoch == pytest.approx(eager)
+    prepared = session.prepare_step(CNN)
+    assert prepared is not None
+    assert [*prepared["forms"]] == ["eager, 1 thread", "captured, 1 thread", "captured epoch, 1 thread"]
+    assert len(session.time_steps("captured epoch, 1 thread", 2 * BATCHES)) == 2
+
+
+def test_stacked_batches_follow_each_other() -> None:
+    x, labels = stacked(CNN)
+    (first, _), (second, some) = batches(CNN)[:2]
+    assert np.array_equal(x[:4], np.concatenate([first, second]))
+    assert np.array_equal(labels[2:4], some)
+    assert x.transpose(0, 2, 3, 1).flags.c_contiguous
+
+
+def test_peers_to_compare_with() -> None:
+    assert chosen("steps", "reference") == ["reference"]
+    assert chosen("steps", "") == []
+    assert all(not missing(peer) for peer in chosen("steps", None))
+    with pytest.raises(ValueError, match="no peer 'keras', only reference, torch, jax, sklearn"):
+        chosen("steps", "reference,keras")
+
+
+def test_a_peer_that_is_not_installed_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("bench.peers.find_spec", lambda package: None)
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["steps", "--against", "jax"])
+    assert "--against jax: jax is not installed" in capsys.readouterr().err
 
 
 def test_workloads_go_through_json() -> None:
     for workload in WORKLOADS.values():
-        assert Workload.from_json(workload.as_json()) == workload
+        assert Workload.from_json(json.loads(json.dumps(workload.as_json()))) == workload
     assert "Dropout" not in str(WORKLOADS["MNIST CNN"].without_dropout().layers)
+
+
+def test_every_round_measures_everything() -> None:
+    called = []
+    found = in_turn({key: lambda key=key: called.append(key) or len(called) for key in "ab"}, 2, pause=0)  # type: ignore[misc]
+    assert "".join(called) == "baab"
+    assert found == {"a": [2, 3], "b": [1, 4]}
 
 
 @pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
@@ -170,65 +299,260 @@ def compare_with_torch() -> None:
                     np.testing.assert_allclose(np.asarray(f), e.reshape(f.shape), rtol=1e-4, atol=1e-4, err_msg=row)
 
 
-# --- tables and charts ------------------------------------------------------------------------------------------------
+# --- the machine ------------------------------------------------------------------------------------------------------
+
+TOOLS = pytest.mark.skipif(not (shutil.which("cc") and shutil.which("objdump")), reason="no C compiler, or no objdump")
+
+
+@TOOLS
+def test_machine_is_measured() -> None:
+    with Machine() as limits:
+        assert limits.unit in ("base", "avx2", "avx512")
+        assert limits.gflops(1) > limits.gflops(1, "float64") > 0.1
+        assert limits.copied(1 << 16, 1) > 0.1
+        assert limits.copied(1 << 16, 2) > 0.1
+
+
+@TOOLS
+def test_loops_of_every_unit_are_what_they_say(tmp_path: Path) -> None:
+    listing = machine.disassembly(machine.compile_source(tmp_path))
+    loops = set(re.findall(r"<((?:base|avx2|avx512)_float(?:32|64))>:", listing))
+    assert {"base_float32", "base_float64"} <= loops
+    for function in loops:
+        check_loop(listing, function)
+
+
+@pytest.mark.parametrize("tool", ["cc", "objdump"])
+def test_without_its_tools_the_machine_is_not_measured(tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(machine.subprocess, "run", lambda *_, **__: None)
+    monkeypatch.setattr(machine.shutil, "which", lambda name: None if name == tool else name)
+    monkeypatch.setattr(command, "chosen", lambda *_: [])
+    with pytest.raises(SystemExit, match=f"there is no {tool}"):
+        command.main(["kernels"])
+
+
+def listing_of(destinations: list[int], *others: str) -> str:
+    """A disassembly of a loop that adds to these registers, among other instructions."""
+    body = [f"vfmadd213ps %zmm15,%zmm14,%zmm{i}" for i in destinations] + [
+        *others,
+        "dec    %rdi",
+        "jne    1000 <f+0x0>",
+    ]
+    lines = [f"    {0x1000 + 6 * i:x}:\t{instruction}" for i, instruction in enumerate(body)]
+    return "\n".join(["0000000000001000 <f>:", *lines, "    1200:\tret", "", "0000000000002000 <g>:", "    2000:\tret"])
+
+
+def test_a_loop_that_lies_is_found() -> None:
+    right = [*range(12), *range(12)]
+    check_loop(listing_of(right), "f")
+    planted = {
+        "found 12 in 12": listing_of(right[:12]),  # a compiler that halved the work
+        "found 24 in 1 ": listing_of([0] * 24),  # a compiler that folded the chains
+        "among 27": listing_of(right, "vmovaps (%rax),%zmm14"),
+        "found 48 in 12": listing_of(right * 2),
+    }
+    for message, listing in planted.items():
+        with pytest.raises(MachineError, match=message):
+            check_loop(listing, "f")
+    with pytest.raises(MachineError, match="expected one loop in the disassembly, found 0"):
+        check_loop(listing_of(right), "g")
+
+
+def test_loops_of_other_disassemblers() -> None:
+    for name, operands in (("fmla", "v{}.4s, v14.4s, v15.4s"), ("fmla.4s", "v{}, v14, v15")):
+        body = [f"{name} {operands.format(i % 12)}" for i in range(24)] + ["subs x0, x0, #1", "b.ne 0x1000 <_f>"]
+        check_loop("\n".join(["1000 <_f>:", *(f" {0x1000 + 4 * i:x}: {line}" for i, line in enumerate(body))]), "f")
+
+
+# --- tables, targets and charts ---------------------------------------------------------------------------------------
+
+
+def measure(form: str, *rounds: float) -> Figure:
+    return Figure(form, list(rounds), {form: rounds[0]})
+
 
 COMPARISONS = [
     Comparison(
         "MNIST CNN",
         2,
         {
-            "native": Figure("eager, 2 threads", [100.0, 110.0, 300.0]),
-            "torch": Figure("channels-last, fused, 1 thread", [200.0, 209.0, 900.0]),
+            "native": measure("eager, 2 threads", 100.0, 110.0, 300.0),
+            "torch": measure("channels-last, fused, 1 thread", 200.0, 209.0, 900.0),
+            "jax": measure("scan, NHWC, 1 thread", 1000.0, 1001.0, 1002.0),
         },
     ),
-    Comparison("784-10-10", 1, {"native": Figure("eager, 1 thread", [29.6])}),
+    Comparison("784-10-10", 1, {"native": measure("eager, 1 thread", 29.6)}),
+]
+
+
+def measured(row: str, shape: str, us: float, theirs: float, limit: float) -> Measured:
+    """A kernel that took `us`, PyTorch `theirs`, on a machine with this limit."""
+    call = make(row, shapes(row)[shape])
+    comparison = Comparison(f"{row} {shape}", 1, {"native": measure("", us, us), "torch": measure("", theirs, theirs)})
+    return Measured(row, shape, family(row), call.sizes, flops(call), bytes_moved(call), [limit, limit], comparison)
+
+
+MEASURED = [
+    measured("linear", "128-128 batch 128", 50.0, 100.0, 100.0),  # 84 GFLOP/s
+    measured("linear", "784-10", 10.0, 8.0, 100.0),
+    measured("conv2d", "mnist 32-64 13x13", 2000.0, 1800.0, 100.0),
+    measured("relu", "mnist 32x32x26x26", 300.0, 300.0, 20.0),
+]
+LIMITS = Limits("avx512", [100.0, 101.0], {str(size): 20.0 for size in kernels.WORKING_SETS})
+STARTS = [Start("native", 0.1, 2.5, [], 1.0, 0.2), Start("torch", 2.0, 754.0, ["scipy"], 20.0, 0.3)]
+POINTS = [
+    Point(
+        "MNIST CNN, batch",
+        size,
+        {
+            "native": {"1": measure("eager", 10.0 * size), "2": measure("eager", 5.0 * size)},
+            "torch": {"1": measure("fused", 20.0 * size), "2": measure("fused", 20.0 * size)},
+        },
+    )
+    for size in (8, 32)
 ]
 
 
 def test_table_of_steps() -> None:
-    assert table(COMPARISONS).splitlines() == [
-        "workload   threads  fastnn µs  peer      µs  ratio  fastest form of the peer",
-        "MNIST CNN        2        110  PyTorch  209   2.00  channels-last, fused, 1 thread",
-        "784-10-10        1         30  –          –      –  –",
+    assert steps.table(COMPARISONS).splitlines() == [
+        "workload   threads  fastnn µs  fastnn's form     peer       µs  ratio  its fastest form",
+        "MNIST CNN        2        110  eager, 2 threads  PyTorch   209   2.00  channels-last, fused, 1 thread",
+        "MNIST CNN        2        110  eager, 2 threads  JAX      1001   9.10  scan, NHWC, 1 thread",
+        "784-10-10        1       29.6  eager, 1 thread   –           –      –  –",
     ]
 
 
-def test_steps_go_through_json_and_become_a_chart(tmp_path: Path) -> None:
+def test_table_of_kernels() -> None:
+    lines = kernels.table(MEASURED, LIMITS, targets.marks(MEASURED)).splitlines()
+    assert lines[0] == "FMA ceiling, avx512: 100 GFLOP/s before, 101 after"
+    assert re.split(r"\s{2,}", lines[3]) == ["row", "shape", "µs", "rate", "of limit", "PyTorch µs", "ratio", "target"]
+    assert re.split(r"\s{2,}", lines[4])[2:] == ["50.0", "83.9", "GFLOP/s", "84%", "100", "2.00", "limit ≥ 0.75 met"]
+    assert re.split(r"\s{2,}", lines[6])[-1] == "limit ≥ 0.85 not met, ratio ≥ 0.95 not met"
+    assert re.split(r"\s{2,}", lines[8]) == ["linear", "geometric mean", "65%", "1.26"]
+
+
+def test_tables_of_latency_and_scaling() -> None:
+    assert "PyTorch" in latency.table(COMPARISONS, STARTS)
+    assert "754.0" in latency.table(COMPARISONS, STARTS)
+    assert scaling.table(POINTS).splitlines()[:2] == [
+        "                  size  peer     µs, 1 thread  µs, 2 threads  gain of 2",
+        "MNIST CNN, batch     8  fastnn           80.0           40.0       2.00",
+    ]
+    assert [thread_counts(n) for n in (1, 2, 6)] == [[1], [1, 2], [1, 2, 4, 6]]
+
+
+def test_targets_are_met_or_not() -> None:
+    cnn, jax = targets.of_steps(COMPARISONS)
+    assert (cnn.target, cnn.figure, cnn.met) == ("≥ 4.5", "2.00", False)
+    assert (jax.figure, jax.met) == ("9.10", True)
+    found = {v.what: v for v in targets.of_kernels(MEASURED)}
+    wide = found["linear, N from 128, I from 128, O from 128, part of the limit"]
+    assert (wide.figure, wide.met) == ("1 of 1", True)
+    convolution = found["conv2d*, PyTorch's time over fastnn's"]
+    assert (convolution.figure, convolution.met) == ("0 of 1: not conv2d mnist 32-64 13x13 0.90", False)
+    assert found["relu*, part of the limit"].met
+    assert [v.met for v in targets.of_latency(COMPARISONS, STARTS)] == [False, True, True, True]
+    assert [v.figure for v in targets.of_scaling(POINTS)] == ["2.00"]
+    assert verdicts_table([Verdict("import", "0.1", "≤ 0.15", True)]).splitlines()[1] == "import  ≤ 0.15  met  0.1"
+
+
+def test_targets_name_what_there_is() -> None:
+    data = targets.TARGETS
+    assert {t["task"] for t in (*data["steps"], *data["latency"]["prediction"])} <= set(WORKLOADS)
+    assert {t["sweep"] for t in data["scaling"]} <= set(command.SWEEPS)
+    for target in data["kernels"]:
+        assert any(fnmatchcase(row, target["rows"]) for row in TABLE)
+    assert {t["peer"] for part in ("steps", "kernels") for t in data[part] if "peer" in t} <= set(PEERS)
+
+
+def test_a_kernel_above_the_ceiling_fails() -> None:
+    kernels.check_below_ceiling(MEASURED)
+    with pytest.raises(AboveCeiling, match=r"linear 784-10: fastnn at 502 GFLOP/s, the ceiling is 100"):
+        kernels.check_below_ceiling([*MEASURED, measured("linear", "784-10", 1.0, 9.0, 100.0)])
+    with pytest.raises(AboveCeiling, match="PyTorch"):
+        kernels.check_below_ceiling([measured("linear", "784-10", 9.0, 1.0, 100.0)])
+    kernels.check_below_ceiling([measured("relu", "mnist 32x128", 0.1, 0.1, 20.0)])  # bytes: a cache may do better
+
+
+def test_a_run_with_a_kernel_above_the_ceiling_ends_with_status_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    broken = [measured("linear", "784-10", 1.0, 9.0, 100.0)]
+    monkeypatch.setattr(kernels, "compare", lambda *_: (broken, LIMITS, {}))
+    monkeypatch.setattr(command, "chosen", lambda *_: ["torch"])
+    saved = tmp_path / "kernels.json"
+    with pytest.raises(SystemExit) as ended:
+        command.main(["kernels", "--json", str(saved)])
+    assert "above what the machine can compute: linear 784-10" in str(ended.value)  # a text: status 1
+    assert [Measured.from_json(m) for m in json.loads(saved.read_text(encoding="utf-8"))["measured"]] == broken
+    assert "784-10" in capsys.readouterr().out
+
+
+def test_nothing_of_that_name_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["steps", "--against", "", "--only", "no such network"])
+    assert "--only no such network: steps has nothing of that name" in capsys.readouterr().err
+
+
+OUTCOMES: dict[str, Any] = {
+    "steps": {"comparisons": [asdict(c) for c in COMPARISONS]},
+    "kernels": {"dtype": "float32", "limits": asdict(LIMITS), "measured": [asdict(m) for m in MEASURED]},
+    "latency": {"comparisons": [asdict(c) for c in COMPARISONS], "starts": [asdict(s) for s in STARTS]},
+    "scaling": {"points": [asdict(p) for p in POINTS]},
+}
+
+
+@pytest.mark.parametrize("kind", OUTCOMES)
+def test_charts_are_drawn_from_json(kind: str, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    data = json.loads(json.dumps(as_json(COMPARISONS, {"fastnn": "0"})))
-    assert from_json(data) == COMPARISONS
-    saved, chart = tmp_path / "steps.json", tmp_path / "steps.png"
+    data = {"kind": kind, "machine": {"processor": "a processor", "cores": 2}, "threads": 2, **OUTCOMES[kind]}
+    saved, chart = tmp_path / "saved.json", tmp_path / "chart.png"
     saved.write_text(json.dumps(data), encoding="utf-8")
     command.main(["chart", str(saved), "--out", str(chart)])
     assert chart.read_bytes().startswith(b"\x89PNG")
 
 
-def benchmark_of(seconds: float, **info: Any) -> dict[str, Any]:
-    """One entry of pytest-benchmark's JSON, as far as charts read it."""
-    return {"stats": {"median": seconds}, "extra_info": {"threads": 1, **info}}
+def test_results_go_through_json() -> None:
+    data = json.loads(json.dumps(OUTCOMES))
+    assert [Comparison.from_json(c) for c in data["steps"]["comparisons"]] == COMPARISONS
+    assert [Measured.from_json(m) for m in data["kernels"]["measured"]] == MEASURED
+    assert [Point.from_json(p) for p in data["scaling"]["points"]] == POINTS
 
 
-def test_chart_of_saved_benchmarks(tmp_path: Path) -> None:
+def test_chart_of_something_else_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
-    from bench import charts
+    (tmp_path / "saved.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["chart", str(tmp_path / "saved.json"), "--out", str(tmp_path / "chart.png")])
+    assert "expected JSON of steps, latency, kernels, scaling" in capsys.readouterr().err
 
-    kernel = {"kind": "kernel", "shape": "784-10", "dtype": "float32", "flops": 2_000_000, "bytes": 5_000_000}
-    data = {
-        "machine_info": {"cpu": {"brand_raw": "a processor"}},
-        "benchmarks": [
-            benchmark_of(1e-4, **kernel, row="linear", peer="native"),
-            benchmark_of(2e-4, **kernel, row="linear", peer="torch"),
-            benchmark_of(1e-3, **{**kernel, "flops": 0}, row="relu", peer="reference"),
-            benchmark_of(1e-6, **{**kernel, "bytes": 72}, row="next_key", peer="native"),
-            benchmark_of(1e-3, kind="step", shape="MNIST CNN", peer="native"),
-        ],
-    }
-    linear, relu, step = charts.panels_of_benchmarks(data)
-    assert (linear.unit, linear.bars) == (
-        "GFLOP/s",
-        {"784-10": {"native": pytest.approx(20), "torch": pytest.approx(10)}},
-    )
-    assert (relu.unit, relu.bars) == ("GB/s", {"784-10": {"reference": pytest.approx(5)}})
-    assert (step.unit, step.bars) == ("µs", {"": {"native": pytest.approx(1000)}})
-    charts.draw_data(data, tmp_path / "bench.png")
-    assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
+
+# --- what comes before the first prediction ---------------------------------------------------------------------------
+
+
+def test_import_and_size() -> None:
+    seconds, heavy = latency.import_time("fastnn")
+    assert seconds > 0
+    assert heavy == []
+    size = latency.installed_bytes("fastnn") - latency.installed_bytes("numpy")
+    assert 1e5 < size < targets.TARGETS["latency"]["installed megabytes"] * 1e6
+
+
+@TOOLS
+@pytest.mark.skipif(BACKEND != "native", reason="no compiled kernels")
+def test_commands_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved = tmp_path / "saved.json"
+    quick = ["--against", "reference", "--repeats", "1", "--json", str(saved)]
+    for name, more in {
+        "steps": ["--only", "784-10-10", "--steps", "2"],
+        "kernels": ["--only", "softmax 32"],
+        "latency": ["--only", "784-10-10"],
+        "scaling": ["--only", "width", "--steps", "2"],
+    }.items():
+        command.main([name, *quick, *more])
+        assert "fastnn" in capsys.readouterr().out
+        data = json.loads(saved.read_text(encoding="utf-8"))
+        assert data["kind"] == name
+        assert data["machine"]["processor"]
+        assert data["about"]["fastnn"]
