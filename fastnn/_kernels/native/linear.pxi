@@ -92,10 +92,12 @@ cdef inline void dot(real* c, Py_ssize_t ldc, const real* a, Py_ssize_t lda, con
     cdef dot_f32 f
     cdef dot_f64 d
     if real is float:
-        f.rows, f.cols, f.depth, f.a, f.lda, f.b, f.ldb, f.c, f.ldc, f.bias, f.relu = rows, cols, depth, a, lda, b, ldb, c, ldc, bias, relu
+        f.rows, f.cols, f.depth, f.bias, f.relu = rows, cols, depth, bias, relu
+        f.a, f.lda, f.b, f.ldb, f.c, f.ldc = a, lda, b, ldb, c, ldc
         run_dot_f32(&f)
     else:
-        d.rows, d.cols, d.depth, d.a, d.lda, d.b, d.ldb, d.c, d.ldc, d.bias, d.relu = rows, cols, depth, a, lda, b, ldb, c, ldc, bias, relu
+        d.rows, d.cols, d.depth, d.bias, d.relu = rows, cols, depth, bias, relu
+        d.a, d.lda, d.b, d.ldb, d.c, d.ldc = a, lda, b, ldb, c, ldc
         run_dot_f64(&d)
 
 
@@ -129,7 +131,7 @@ cdef enum:
     OUT_BLOCK = 32
     CHUNK_ROWS = 256  # of x that are transposed at a time, at most: a megabyte, which stays in the second-level cache
     CHUNK_DEPTH = 1024
-    PACK_TASKS = 8  # of each panel
+    PACK_DEPTH = 128  # of a panel, in one task
 
 
 cdef struct chunk_t:  # of x; a panel is as many of its rows as the widest tile has columns
@@ -151,8 +153,9 @@ cdef inline Py_ssize_t panel_start(real* of_type, Py_ssize_t rows, Py_ssize_t pa
 cdef void linear_pack_task(real* y, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
     """Some of the depth of one panel, transposed."""
     cdef const chunk_t* g = <const chunk_t*>c.n
-    cdef Py_ssize_t n = panel_start(y, g.rows, task // PACK_TASKS), rows = panel_start(y, g.rows, task // PACK_TASKS + 1) - n
-    cdef Py_ssize_t i = cut(g.depth, PACK_TASKS, task % PACK_TASKS), depth = cut(g.depth, PACK_TASKS, task % PACK_TASKS + 1) - i
+    cdef Py_ssize_t cuts = ceil_div(g.depth, PACK_DEPTH), panel = task // cuts, i = task % cuts * PACK_DEPTH
+    cdef Py_ssize_t n = panel_start(y, g.rows, panel), rows = panel_start(y, g.rows, panel + 1) - n
+    cdef Py_ssize_t depth = least(PACK_DEPTH, g.depth - i)
     cdef const real* x = <const real*>c.p[1] + (g.n + n) * g.I + g.i + i
     cdef real* packed = <real*>c.shared + n * g.depth + i * rows
     if real is float:
@@ -194,7 +197,8 @@ cdef void linear_outer(real* y, const call_t* c) noexcept nogil:
             i = cut(g.I, stretches, s)
             depth = cut(g.I, stretches, s + 1) - i
             part.n[4], part.n[5], part.n[6], part.n[7] = n, rows, i, depth
-            parallel(<task_fn>linear_pack_task[real], &part, panels * PACK_TASKS, BYTE * sizeof(real) * rows * depth)
+            parallel(<task_fn>linear_pack_task[real], &part, panels * ceil_div(depth, PACK_DEPTH),
+                     BYTE / 2 * sizeof(real) * rows * depth)
             parallel(<task_fn>linear_outer_task[real], &part, panels * ceil_div(g.O, OUT_BLOCK), FLOP * 2 * rows * depth * g.O)
         n += rows
 

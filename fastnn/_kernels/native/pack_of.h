@@ -73,18 +73,18 @@ NOINLINE void NAME(transpose_part)(T *y, ptrdiff_t ldy, const T *x, ptrdiff_t ld
         NAME(store_first)(y, f ? NAME(finish)(r[j], f, bias, f->add ? NAME(load_first)(y, rows) : (V){0}) : r[j], rows);
 }
 
-/* y (cols, rows) = x (rows, cols) transposed, and finished (NULL: as it is); a few columns at a time, so that the rows of y
- * are written whole. */
+/* y (cols, rows) = x (rows, cols) transposed, and finished (NULL: as it is): in blocks of four tiles by four, of which a
+ * row of y is written whole before the next. */
 NOINLINE void NAME(transpose)(T *y, ptrdiff_t ldy, const T *x, ptrdiff_t ldx, ptrdiff_t rows, ptrdiff_t cols,
                               const NAME(finish_t) * finish) {
     NAME(finish_t) here = finish ? *finish : (NAME(finish_t)){0}, *f = finish ? &here : NULL;
-    for (ptrdiff_t start = 0; start < cols; start += 4 * VL) {
-        const ptrdiff_t end = cols - start < 4 * VL ? cols : start + 4 * VL;
-        for (ptrdiff_t i = 0; i < rows; i += VL) {
-            const ptrdiff_t n = rows - i < VL ? rows - i : VL;
-            if (f && f->bias) here.bias = finish->bias + i;
-            for (ptrdiff_t j = start; j < end; j += VL) {
-                const ptrdiff_t m = end - j < VL ? end - j : VL;
+    for (ptrdiff_t block = 0; block < rows; block += 4 * VL) {
+        const ptrdiff_t end = rows - block < 4 * VL ? rows : block + 4 * VL;
+        for (ptrdiff_t j = 0; j < cols; j += VL) {
+            const ptrdiff_t m = cols - j < VL ? cols - j : VL;
+            for (ptrdiff_t i = block; i < end; i += VL) {
+                const ptrdiff_t n = end - i < VL ? end - i : VL;
+                if (f && f->bias) here.bias = finish->bias + i;
                 if (n == VL && m == VL) NAME(transpose_whole)(y + j * ldy + i, ldy, x + i * ldx + j, ldx, f);
                 else NAME(transpose_part)(y + j * ldy + i, ldy, x + i * ldx + j, ldx, f, n, m);
             }
