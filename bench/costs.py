@@ -45,3 +45,9 @@ def footprint(call: Call) -> int:
     """Bytes of the working set of a call: every array once, whether it is read, written or both."""
     changed = sum(a.nbytes for arg, a in zip(call.kernel.inputs, call.inputs, strict=True) if arg.inout)
     return bytes_moved(call) - changed
+
+
+def calls_in(seconds: float, call: Call) -> int:
+    """About how often a kernel of moderate speed can be called in so many seconds: from 1 to 1000 times."""
+    once = max(flops(call) / 5e10, bytes_moved(call) / 2e10, 1e-7)
+    return min(1000, max(1, round(seconds / once)))

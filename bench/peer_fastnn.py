@@ -11,11 +11,12 @@ import numpy as np
 import fastnn as fn
 from fastnn import _kernels as k
 
+from .costs import calls_in
 from .inputs import Call
 from .peer import Form
 from .workloads import BATCHES, Workload, batches, stacked, weights
 
-capture: Any = getattr(fn, "capture", None)
+BLOCK = 5e-4  #: seconds that one call of a replay should last
 
 
 class FastnnPeer:
@@ -35,13 +36,17 @@ class FastnnPeer:
             fn.set_num_threads(threads)
 
     def kernel_forms(self, call: Call) -> list[Form]:
-        """The row itself."""
-        return [self._form("", call.run)]
+        """The row itself, called from Python, and many times in a replay, as it is in a captured step."""
+        forms = [self._form("from Python", call.run)]
+        if self.backend == "native":
+            times = calls_in(BLOCK, call)
+            forms.append(self._form("replayed", _replayed(call, times), steps=times))
+        return forms
 
     def step_forms(self, workload: Workload) -> list[Form]:
         """Called layer by layer from Python; captured and replayed, a batch at a call; and all batches in one call."""
         forms = [self._form("eager", _eager(workload))]
-        if capture and self.backend == "native":
+        if self.backend == "native":
             forms += [
                 self._form("captured", _captured(workload)),
                 self._form("captured epoch", _epoch(workload), steps=BATCHES),
@@ -88,7 +93,7 @@ def _eager(workload: Workload) -> Callable[[], float]:
 def _capture(workload: Workload) -> Any:
     model = _model(workload)
     optimizer = fn.SGD(model.parameters(), **workload.sgd)
-    return capture(model, fn.CrossEntropyLoss(), optimizer, *batches(workload)[0])
+    return fn.capture(model, fn.CrossEntropyLoss(), optimizer, *batches(workload)[0])
 
 
 def _captured(workload: Workload) -> Callable[[], float]:
@@ -99,6 +104,16 @@ def _captured(workload: Workload) -> Callable[[], float]:
 def _epoch(workload: Workload) -> Callable[[], float]:
     step, (x, labels) = _capture(workload), stacked(workload)
     return lambda: step.epoch(x, labels)
+
+
+def _replayed(call: Call, times: int) -> Callable[[], Any]:
+    """The compiled kernel, so many times in one call."""
+    record = k.active().Record()
+    record.start()
+    call.run()
+    record.stop()
+    record.finish(())
+    return lambda: record.run((), (), times, 0.0)
 
 
 def _asked(way: Callable[[Any], Any], workload: Workload) -> Callable[[], Any]:

@@ -26,14 +26,15 @@ class CaptureError(RuntimeError):
 class Step:
     """One update. All that happens to a batch happens here."""
 
-    def __init__(self, model: Layer, loss: Loss, optimizer: Optimizer) -> None:
-        self.model, self.loss, self.optimizer = model, loss, optimizer
+    def __init__(self, model: Layer, loss: Loss, optimizer: Optimizer, count: bool = True) -> None:
+        """count: whether to count how many samples of a batch were right."""
+        self.model, self.loss, self.optimizer, self.count = model, loss, optimizer, count
 
     def __call__(self, x: Array, y: Array) -> Results:
-        """The batch's loss before the update, (1,) float64, and (1,) int64 how many were right, if y are labels."""
+        """The batch's loss before the update, (1,) float64, and (1,) int64 how many were right, if y are labels and counted."""
         scores, backward = self.model.forward(x, train=True)
         loss, loss_backward = computed(self.loss, scores, y)
-        correct = counted(self.loss, scores, y)
+        correct = counted(self.loss, scores, y) if self.count else ()
         backward(loss_backward(), need_dx=False)
         self.optimizer.step()
         for p in self.model.parameters():
@@ -139,7 +140,7 @@ def capture(model: Layer, loss: Loss, optimizer: Optimizer, x: Any, y: Any) -> C
     check_model(model)
     loss = check_loss(loss)
     x, y = check_data(model, x, y, loss)
-    step = Step(model, loss, bound(optimizer, model))
+    step = Step(model, loss, bound(optimizer, model), count=False)
     if not hasattr(loss, "compute"):
         raise CaptureError(f"{type(loss).__name__} is not made of kernels: it has no `compute`")
     if active().Record is None:

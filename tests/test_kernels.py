@@ -457,6 +457,29 @@ def test_copy_of_any_view(backend: str, shape: tuple[int, ...], axes: Any, dtype
 
 
 @every_backend
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int16", "uint8"])
+@pytest.mark.parametrize("shape", [(3, 40, 5, 7), (2, 3, 16, 16), (1, 64, 33, 2)])
+def test_copy_into_an_array_that_may_overlap(backend: str, shape: tuple[int, ...], dtype: str) -> None:
+    """Whether out lies apart from x, is x itself, is x seen in another order, or shares some of its memory."""
+    size = int(np.prod(shape))
+    memory = np.arange(2 * size).astype(dtype)
+    x = memory[:size].reshape(shape)
+    N, C, H, W = shape
+    outs = [
+        np.zeros(shape, dtype),
+        np.moveaxis(np.zeros((N, H, W, C), dtype), -1, 1),
+        np.moveaxis(memory[:size].reshape(N, H, W, C), -1, 1),
+        memory[size // 2 : size // 2 + size].reshape(shape),
+        x,
+    ]
+    for out, channels_last in product(outs, (False, True)):
+        memory[...] = np.arange(2 * size).astype(dtype)
+        before = x.copy()
+        (y,) = call(backend, TABLE["copy"], [x], {"channels_last": channels_last}, [out])
+        assert y is out and np.array_equal(y, before)
+
+
+@every_backend
 @small
 @given(m=sizes(1, 30), b=sizes(0, 60), row=shapes, dtype=st.sampled_from(("float32", "uint8", "int64")), layout=layouts)
 def test_gather_rows_of_any_shape(backend: str, m: int, b: int, row: tuple[int, ...], dtype: str, layout: str) -> None:

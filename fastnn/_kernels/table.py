@@ -139,8 +139,8 @@ def _linear_scratch(d: Dims, real: int) -> tuple[int, int]:
 
 
 def _linear_backward_scratch(d: Dims, real: int) -> tuple[int, int]:
-    """128 rows, as wide as the widest tile, of weights or inputs."""
-    return 0, 128 * 256
+    """128 rows of four panels, each as wide as the widest tile, of weights or inputs."""
+    return 0, 128 * 4 * 256
 
 
 def _dropout_scratch(d: Dims, real: int) -> tuple[int, int]:

@@ -218,10 +218,25 @@ cdef inline void perform(call_t* call, str name, list arrays, unsigned written) 
         execute(call)
 
 
-cdef cnp.ndarray dense_copy(kernel_fn copy, cnp.ndarray x, const int* order):
-    """A copy of x whose axes lie in memory in this order, by the kernel `copy`: see copy_sizes in layout.pxi."""
+cdef bint lie_apart(cnp.ndarray x, cnp.ndarray dense):
+    """Whether no byte of x can be one of a dense array."""
+    cdef char* low = <char*>cnp.PyArray_DATA(x)
+    cdef char* high = low + cnp.PyArray_ITEMSIZE(x)
+    cdef char* start = <char*>cnp.PyArray_DATA(dense)
+    cdef int i
+    for i in range(cnp.PyArray_NDIM(x)):
+        if cnp.PyArray_STRIDE(x, i) < 0:
+            low += (cnp.PyArray_DIM(x, i) - 1) * cnp.PyArray_STRIDE(x, i)
+        else:
+            high += (cnp.PyArray_DIM(x, i) - 1) * cnp.PyArray_STRIDE(x, i)
+    return high <= start or start + cnp.PyArray_NBYTES(dense) <= low
+
+
+cdef cnp.ndarray dense_copy(kernel_fn copy, cnp.ndarray x, const int* order, cnp.ndarray y=None):
+    """A copy of x, in y if given, whose axes lie in memory in this order, by the kernel `copy`: see layout.pxi."""
     cdef int nd = cnp.PyArray_NDIM(x), i, dims = 0, across
-    cdef cnp.ndarray y = new_array(nd, cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), x.itemsize, order)
+    if y is None:
+        y = new_array(nd, cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), x.itemsize, order)
     cdef call_t call
     memset(&call, 0, sizeof(call_t))
     cdef Py_ssize_t* shape = &call.n[2]
@@ -435,12 +450,14 @@ cdef class Bound:
         cdef const int* order = C_ORDER
         if self.call.n[1] and cnp.PyArray_NDIM(x) == 4:
             order = CHANNELS_LAST
-        y = dense_copy(self.copy, x, order)
         if target is None:
-            return (y,)
+            return (dense_copy(self.copy, x, order),)
         target, added = target if isinstance(target, tuple) else (target, False)
         self._check_target(0, target)
+        if not added and is_dense(target, order) and lie_apart(x, target):
+            return (dense_copy(self.copy, x, order, target),)
         self._not_by_a_kernel()
+        y = dense_copy(self.copy, x, order)
         if added:
             target += y
         else:

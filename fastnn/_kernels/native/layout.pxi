@@ -33,26 +33,37 @@ cdef struct copy_sizes:  # dimensions in the order of y's memory, the innermost 
     Py_ssize_t across  # the dimension along which x is densest
 
 
-cdef inline void copy_item(char* y, const char* x, Py_ssize_t itemsize) noexcept nogil:
-    if itemsize == 4:
-        memcpy(y, x, 4)
-    elif itemsize == 8:
-        memcpy(y, x, 8)
-    elif itemsize == 1:
-        y[0] = x[0]
-    else:
-        memcpy(y, x, itemsize)
-
-
-cdef void copy_plane(char* y, Py_ssize_t y_across, const char* x, Py_ssize_t x_across, Py_ssize_t x_inner,
-                     Py_ssize_t across, Py_ssize_t inner, Py_ssize_t itemsize) noexcept nogil:
+cdef inline void copy_blocks(char* y, Py_ssize_t y_across, const char* x, Py_ssize_t x_across, Py_ssize_t x_inner,
+                             Py_ssize_t across, Py_ssize_t inner, Py_ssize_t itemsize) noexcept nogil:
     """y[a, i] = x[a, i] in square blocks: y is dense along i and x may be along a, so each line of both is used whole."""
     cdef Py_ssize_t A, B, a, i
     for A in range(ceil_div(across, COPY_BLOCK)):
         for B in range(ceil_div(inner, COPY_BLOCK)):
             for a in range(A * COPY_BLOCK, least(across, (A + 1) * COPY_BLOCK)):
                 for i in range(B * COPY_BLOCK, least(inner, (B + 1) * COPY_BLOCK)):
-                    copy_item(y + a * y_across + i * itemsize, x + a * x_across + i * x_inner, itemsize)
+                    memcpy(y + a * y_across + i * itemsize, x + a * x_across + i * x_inner, itemsize)
+
+
+cdef inline bint transposable(const char* x, Py_ssize_t x_across, Py_ssize_t x_inner, Py_ssize_t itemsize) noexcept nogil:
+    """Whether x is dense along `across`, and its numbers are aligned."""
+    return x_across == itemsize and x_inner % itemsize == 0 and <size_t>x % <size_t>itemsize == 0
+
+
+cdef void copy_plane(char* y, Py_ssize_t y_across, const char* x, Py_ssize_t x_across, Py_ssize_t x_inner,
+                     Py_ssize_t across, Py_ssize_t inner, Py_ssize_t itemsize) noexcept nogil:
+    """y[a, i] = x[a, i], y being dense along i; for each size of an item a loop of its own."""
+    if itemsize == 4 and transposable(x, x_across, x_inner, 4):
+        transpose_f32(<float*>y, y_across // 4, <const float*>x, x_inner // 4, inner, across, NULL)
+    elif itemsize == 8 and transposable(x, x_across, x_inner, 8):
+        transpose_f64(<double*>y, y_across // 8, <const double*>x, x_inner // 8, inner, across, NULL)
+    elif itemsize == 4:
+        copy_blocks(y, y_across, x, x_across, x_inner, across, inner, 4)
+    elif itemsize == 8:
+        copy_blocks(y, y_across, x, x_across, x_inner, across, inner, 8)
+    elif itemsize == 1:
+        copy_blocks(y, y_across, x, x_across, x_inner, across, inner, 1)
+    else:
+        copy_blocks(y, y_across, x, x_across, x_inner, across, inner, itemsize)
 
 
 cdef void copy_task(char* y, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:

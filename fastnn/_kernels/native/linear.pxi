@@ -39,8 +39,8 @@ cdef extern from "tiles.h" nogil:
         int add, relu
     void transpose_f32(float*, Py_ssize_t, const float*, Py_ssize_t, Py_ssize_t, Py_ssize_t, const finish_f32*)
     void transpose_f64(double*, Py_ssize_t, const double*, Py_ssize_t, Py_ssize_t, Py_ssize_t, const finish_f64*)
-    void pack_f32(float*, const float*, Py_ssize_t, Py_ssize_t, Py_ssize_t)
-    void pack_f64(double*, const double*, Py_ssize_t, Py_ssize_t, Py_ssize_t)
+    void pack_f32(float*, Py_ssize_t, const float*, Py_ssize_t, Py_ssize_t, Py_ssize_t)
+    void pack_f64(double*, Py_ssize_t, const double*, Py_ssize_t, Py_ssize_t, Py_ssize_t)
     void add_row_f32(float*, const float*, Py_ssize_t)
     void add_row_f64(double*, const double*, Py_ssize_t)
     void sum_rows_f32(float*, const float*, Py_ssize_t, Py_ssize_t, Py_ssize_t, int)
@@ -78,10 +78,12 @@ cdef inline void dot(real* c, Py_ssize_t ldc, const real* a, Py_ssize_t lda, con
     cdef dot_f32 f
     cdef dot_f64 d
     if real is float:
-        f.rows, f.cols, f.depth, f.a, f.lda, f.b, f.ldb, f.c, f.ldc, f.bias, f.relu = rows, cols, depth, a, lda, b, ldb, c, ldc, bias, relu
+        f.rows, f.cols, f.depth, f.bias, f.relu = rows, cols, depth, bias, relu
+        f.a, f.lda, f.b, f.ldb, f.c, f.ldc = a, lda, b, ldb, c, ldc
         run_dot_f32(&f)
     else:
-        d.rows, d.cols, d.depth, d.a, d.lda, d.b, d.ldb, d.c, d.ldc, d.bias, d.relu = rows, cols, depth, a, lda, b, ldb, c, ldc, bias, relu
+        d.rows, d.cols, d.depth, d.bias, d.relu = rows, cols, depth, bias, relu
+        d.a, d.lda, d.b, d.ldb, d.c, d.ldc = a, lda, b, ldb, c, ldc
         run_dot_f64(&d)
 
 
@@ -115,7 +117,7 @@ cdef enum:
     OUT_BLOCK = 32
     CHUNK_ROWS = 256  # of x that are transposed at a time, at most: a megabyte, which stays in the second-level cache
     CHUNK_DEPTH = 1024
-    PACK_TASKS = 8  # of each panel
+    PACK_DEPTH = 128  # of a panel, in one task
 
 
 cdef struct chunk_t:  # of x; a panel is as many of its rows as the widest tile has columns
@@ -137,8 +139,9 @@ cdef inline Py_ssize_t panel_start(real* of_type, Py_ssize_t rows, Py_ssize_t pa
 cdef void linear_pack_task(real* y, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
     """Some of the depth of one panel, transposed."""
     cdef const chunk_t* g = <const chunk_t*>c.n
-    cdef Py_ssize_t n = panel_start(y, g.rows, task // PACK_TASKS), rows = panel_start(y, g.rows, task // PACK_TASKS + 1) - n
-    cdef Py_ssize_t i = cut(g.depth, PACK_TASKS, task % PACK_TASKS), depth = cut(g.depth, PACK_TASKS, task % PACK_TASKS + 1) - i
+    cdef Py_ssize_t cuts = ceil_div(g.depth, PACK_DEPTH), panel = task // cuts, i = task % cuts * PACK_DEPTH
+    cdef Py_ssize_t n = panel_start(y, g.rows, panel), rows = panel_start(y, g.rows, panel + 1) - n
+    cdef Py_ssize_t depth = least(PACK_DEPTH, g.depth - i)
     cdef const real* x = <const real*>c.p[1] + (g.n + n) * g.I + g.i + i
     cdef real* packed = <real*>c.shared + n * g.depth + i * rows
     if real is float:
@@ -179,7 +182,8 @@ cdef void linear_outer(real* y, const call_t* c) noexcept nogil:
             i = cut(g.I, stretches, s)
             depth = cut(g.I, stretches, s + 1) - i
             part.n[4], part.n[5], part.n[6], part.n[7] = n, rows, i, depth
-            parallel(<task_fn>linear_pack_task[real], &part, panels * PACK_TASKS, BYTE * sizeof(real) * rows * depth)
+            parallel(<task_fn>linear_pack_task[real], &part, panels * ceil_div(depth, PACK_DEPTH),
+                     BYTE / 2 * sizeof(real) * rows * depth)
             parallel(<task_fn>linear_outer_task[real], &part, panels * ceil_div(g.O, OUT_BLOCK), FLOP * 2 * rows * depth * g.O)
         n += rows
 
@@ -204,20 +208,21 @@ cdef void linear(real* y, const call_t* c) noexcept nogil:
                  FLOP * 2 * g.N * g.I * g.O)
 
 
-# --- backwards: a task is some rows of the result by the columns of the widest tile ---------------------------------------
+# --- backwards: a task is some rows of the result by the columns of a few panels, each as wide as the widest tile ---------
 
 cdef enum:
-    PANEL_DEPTH = 128  # of the other operand's columns that are copied side by side: 32 KB, for the first-level cache
+    PANEL_DEPTH = 128  # of a panel of the other operand: 32 KB, for the first-level cache
+    PANELS = 4         # that are copied at a time, at most: so much of a row in one go
+    PANEL_TASKS = 16
     PANEL_ROWS = 48    # of the result that repay the copy
     FEW_ROWS = 12      # that repay it where B's rows lie multiples of ALIAS bytes apart, and so share a few cache lines
     ALIAS = 1024
-    PANEL_TASKS = 16
 
 
 cdef void panel_product(real* c, Py_ssize_t ci, const real* a, Py_ssize_t ai, Py_ssize_t ak, const real* b, Py_ssize_t bk,
-                        Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t depth, bint add, real* panel) noexcept nogil:
+                        Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t depth, bint add, real* panels) noexcept nogil:
     """As `outer`, a stretch of the depth at a time, for which the columns of B are copied side by side if that pays."""
-    cdef Py_ssize_t stretches = most(1, ceil_div(depth, PANEL_DEPTH)), s, k, count
+    cdef Py_ssize_t stretches = most(1, ceil_div(depth, PANEL_DEPTH)), width = column_block(c), s, k, count, j
     if rows < (PANEL_ROWS if bk * <Py_ssize_t>sizeof(real) % ALIAS else FEW_ROWS):
         outer[real](c, ci, a, ai, ak, b, bk, rows, cols, depth, add)
         return
@@ -225,33 +230,41 @@ cdef void panel_product(real* c, Py_ssize_t ci, const real* a, Py_ssize_t ai, Py
         k = cut(depth, stretches, s)
         count = cut(depth, stretches, s + 1) - k
         if real is float:
-            pack_f32(panel, b + k * bk, bk, count, cols)
+            pack_f32(panels, width, b + k * bk, bk, count, cols)
         else:
-            pack_f64(panel, b + k * bk, bk, count, cols)
-        outer[real](c, ci, a + k * ak, ai, ak, panel, cols, rows, cols, count, add or s > 0)
+            pack_f64(panels, width, b + k * bk, bk, count, cols)
+        for j in range(ceil_div(cols, width)):
+            outer[real](c + j * width, ci, a + k * ak, ai, ak, panels + j * width * count, least(width, cols - j * width),
+                        rows, least(width, cols - j * width), count, add or s > 0)
 
 
-cdef inline Py_ssize_t row_parts(Py_ssize_t rows, Py_ssize_t blocks) noexcept nogil:
-    """Into how many parts the rows are cut, so that there are enough tasks."""
-    return most(1, least(ceil_div(rows, ROW_BLOCK), ceil_div(PANEL_TASKS, blocks)))
+cdef struct cuts_t:  # of the result: the columns of one task, how many tasks go across, how many down
+    Py_ssize_t cols, across, down
+
+
+cdef inline cuts_t cuts(real* of_type, Py_ssize_t rows, Py_ssize_t cols) noexcept nogil:
+    cdef cuts_t t
+    cdef Py_ssize_t panels = ceil_div(cols, column_block(of_type))
+    t.cols = column_block(of_type) * most(1, least(PANELS, panels * 2 // PANEL_TASKS))
+    t.across = most(1, ceil_div(cols, t.cols))
+    t.down = most(1, least(ceil_div(rows, ROW_BLOCK), ceil_div(PANEL_TASKS, t.across)))
+    return t
 
 
 cdef void linear_backward_data_task(real* dx, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
     cdef const linear_sizes* g = <const linear_sizes*>c.n
     cdef const real* dy = <const real*>c.p[1]
     cdef const real* weight = <const real*>c.p[2]
-    cdef real* panel = <real*>(c.own + thread * c.own_size)
-    cdef Py_ssize_t width = column_block(dx), blocks = ceil_div(g.I, width), parts = row_parts(g.N, blocks)
-    cdef Py_ssize_t i = task % blocks * width, n = cut(g.N, parts, task // blocks), rows = cut(g.N, parts, task // blocks + 1) - n
-    panel_product(dx + n * g.I + i, g.I, dy + n * g.O, g.O, 1, weight + i, g.I, rows, least(width, g.I - i), g.O,
-                  c.add & 1, panel)
+    cdef cuts_t t = cuts(dx, g.N, g.I)
+    cdef Py_ssize_t i = task % t.across * t.cols, n = cut(g.N, t.down, task // t.across)
+    panel_product(dx + n * g.I + i, g.I, dy + n * g.O, g.O, 1, weight + i, g.I, cut(g.N, t.down, task // t.across + 1) - n,
+                  least(t.cols, g.I - i), g.O, c.add & 1, <real*>(c.own + thread * c.own_size))
 
 
 cdef void linear_backward_data(real* dx, const call_t* c) noexcept nogil:
     cdef const linear_sizes* g = <const linear_sizes*>c.n
-    cdef Py_ssize_t blocks = ceil_div(g.I, column_block(dx))
-    if blocks:
-        parallel(<task_fn>linear_backward_data_task[real], c, blocks * row_parts(g.N, blocks), FLOP * 2 * g.N * g.I * g.O)
+    cdef cuts_t t = cuts(dx, g.N, g.I)
+    parallel(<task_fn>linear_backward_data_task[real], c, t.across * t.down, FLOP * 2 * g.N * g.I * g.O)
 
 
 cdef void linear_backward_weights_task(real* dweight, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
@@ -260,17 +273,17 @@ cdef void linear_backward_weights_task(real* dweight, const call_t* c, Py_ssize_
     cdef real* dbias = <real*>c.p[1]
     cdef const real* dy = <const real*>c.p[2]
     cdef const real* x = <const real*>c.p[3]
-    cdef real* panel = <real*>(c.own + thread * c.own_size)
-    cdef Py_ssize_t width = column_block(dweight), blocks = most(1, ceil_div(g.I, width)), parts = row_parts(g.O, blocks)
-    cdef Py_ssize_t i = task % blocks * width, o = cut(g.O, parts, task // blocks), rows = cut(g.O, parts, task // blocks + 1) - o
-    if dweight != NULL and g.I:
-        panel_product(dweight + o * g.I + i, g.I, dy + o, 1, g.O, x + i, g.I, rows, least(width, g.I - i), g.N, c.add & 1,
-                      panel)
+    cdef cuts_t t = cuts(dweight, g.O, g.I)
+    cdef Py_ssize_t i = task % t.across * t.cols, o = cut(g.O, t.down, task // t.across)
+    cdef Py_ssize_t rows = cut(g.O, t.down, task // t.across + 1) - o
+    if dweight != NULL:
+        panel_product(dweight + o * g.I + i, g.I, dy + o, 1, g.O, x + i, g.I, rows, least(t.cols, g.I - i), g.N, c.add & 1,
+                      <real*>(c.own + thread * c.own_size))
     if dbias != NULL and i == 0:
         sum_rows(dbias + o, dy + o, g.N, rows, g.O, (c.add & 2) != 0)
 
 
 cdef void linear_backward_weights(real* dweight, const call_t* c) noexcept nogil:
     cdef const linear_sizes* g = <const linear_sizes*>c.n
-    cdef Py_ssize_t blocks = most(1, ceil_div(g.I, column_block(dweight)))
-    parallel(<task_fn>linear_backward_weights_task[real], c, blocks * row_parts(g.O, blocks), FLOP * 2 * g.N * g.I * g.O)
+    cdef cuts_t t = cuts(dweight, g.O, g.I)
+    parallel(<task_fn>linear_backward_weights_task[real], c, t.across * t.down, FLOP * 2 * g.N * g.I * g.O)

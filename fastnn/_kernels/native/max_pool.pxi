@@ -34,31 +34,49 @@ cdef inline Py_ssize_t alike(const pool_sizes* g, Py_ssize_t q) noexcept nogil:
     return most(1, least(last, g.Q - 1) - q + 1) if q * g.SW >= g.PW else 1
 
 
-cdef void max_pool2d_task(real* y, const call_t* c, Py_ssize_t row, int thread) noexcept nogil:
+cdef inline Py_ssize_t row_bands(const pool_sizes* g) noexcept nogil:
+    """Into how many tasks an image is cut: some 64 for a batch, none of which is too short to be worth handing out."""
+    return most(1, least(g.P, ceil_div(64, most(g.N, 1))))
+
+
+cdef void max_pool2d_task(real* y, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
     cdef const pool_sizes* g = <const pool_sizes*>c.n
     cdef uint16_t* index = <uint16_t*>c.p[1]
-    cdef const real* x = <const real*>c.p[2] + row // g.P * g.H * g.W * g.C
     cdef Py_ssize_t* taps = <Py_ssize_t*>(c.own + thread * c.own_size)
-    cdef Py_ssize_t q = 0, count, pixels
-    y += row * g.Q * g.C
+    cdef Py_ssize_t bands = row_bands(g), n = task // bands, band = task % bands, first = cut(g.P, bands, band), p, q
+    cdef const real* x = <const real*>c.p[2] + n * g.H * g.W * g.C
+    cdef Py_ssize_t count, pixels
+    y += (n * g.P + first) * g.Q * g.C
     if index != NULL:
-        index += row * g.Q * g.C
-    while q < g.Q:
-        count = window(g, row % g.P, q, taps)
-        pixels = alike(g, q)
-        if real is float:
-            max_pool_pixels_f32(y, index, x, taps, count, g.C, pixels, g.SW * g.C)
-        else:
-            max_pool_pixels_f64(y, index, x, taps, count, g.C, pixels, g.SW * g.C)
-        q += pixels
-        y += pixels * g.C
-        if index != NULL:
-            index += pixels * g.C
+        index += (n * g.P + first) * g.Q * g.C
+    for p in range(first, cut(g.P, bands, band + 1)):
+        q = 0
+        while q < g.Q:
+            count = window(g, p, q, taps)
+            pixels = alike(g, q)
+            if real is float:
+                max_pool_pixels_f32(y, index, x, taps, count, g.C, pixels, g.SW * g.C)
+            else:
+                max_pool_pixels_f64(y, index, x, taps, count, g.C, pixels, g.SW * g.C)
+            q += pixels
+            y += pixels * g.C
+            if index != NULL:
+                index += pixels * g.C
 
 
 cdef void max_pool2d(real* y, const call_t* c) noexcept nogil:
     cdef const pool_sizes* g = <const pool_sizes*>c.n
-    parallel(<task_fn>max_pool2d_task[real], c, g.N * g.P, BYTE * sizeof(real) * g.N * g.P * g.Q * g.KH * g.KW * g.C)
+    parallel(<task_fn>max_pool2d_task[real], c, g.N * row_bands(g),
+             BYTE * sizeof(real) * g.N * g.P * g.Q * g.KH * g.KW * g.C)
+
+
+cdef void clear_uncovered(real* dx, const pool_sizes* g) noexcept nogil:
+    """Zeros at the end of rows and columns that windows, side by side, do not reach."""
+    cdef Py_ssize_t rows = least(g.H, g.P * g.SH - g.PH), columns = least(g.W, g.Q * g.SW - g.PW), h
+    if columns < g.W:
+        for h in range(rows):
+            memset(dx + (h * g.W + columns) * g.C, 0, (g.W - columns) * g.C * sizeof(real))
+    memset(dx + rows * g.W * g.C, 0, (g.H - rows) * g.W * g.C * sizeof(real))
 
 
 cdef void max_pool2d_backward_task(real* dx, const call_t* c, Py_ssize_t n, int thread) noexcept nogil:
@@ -67,12 +85,12 @@ cdef void max_pool2d_backward_task(real* dx, const call_t* c, Py_ssize_t n, int 
     cdef const uint16_t* index = <const uint16_t*>c.p[2] + n * g.P * g.Q * g.C
     cdef Py_ssize_t* taps = <Py_ssize_t*>(c.own + thread * c.own_size)
     cdef Py_ssize_t p, q, count, pixels
-    # Where windows tile the image, each pixel is written once; else the image starts at zero and windows add to it.
-    cdef bint tiles = (g.SH == g.KH and g.SW == g.KW and g.P * g.SH == g.H and g.Q * g.SW == g.W and g.DH == 1 and g.DW == 1
-                       and g.PH == 0 and g.PW == 0)
-    cdef bint add = (c.add & 1) or not tiles
+    # Where windows lie side by side, each pixel is written once; else the image starts at zero and windows add to it.
+    cdef bint beside = g.SH == g.KH and g.SW == g.KW and g.DH == 1 and g.DW == 1, add = (c.add & 1) or not beside
     dx += n * g.H * g.W * g.C
-    if not tiles and not c.add & 1:
+    if not add:
+        clear_uncovered(dx, g)
+    elif not c.add & 1:
         memset(dx, 0, g.H * g.W * g.C * sizeof(real))
     for p in range(g.P):
         q = 0

@@ -73,30 +73,38 @@ NOINLINE void NAME(transpose_part)(T *y, ptrdiff_t ldy, const T *x, ptrdiff_t ld
         NAME(store_first)(y, f ? NAME(finish)(r[j], f, bias, f->add ? NAME(load_first)(y, rows) : (V){0}) : r[j], rows);
 }
 
-/* y (cols, rows) = x (rows, cols) transposed, and finished (NULL: as it is). */
+/* y (cols, rows) = x (rows, cols) transposed, and finished (NULL: as it is): in blocks of four tiles by four, of which a
+ * row of y is written whole before the next. */
 NOINLINE void NAME(transpose)(T *y, ptrdiff_t ldy, const T *x, ptrdiff_t ldx, ptrdiff_t rows, ptrdiff_t cols,
                               const NAME(finish_t) * finish) {
-    NAME(finish_t) own, *f = NULL;
-    if (finish) own = *finish, f = &own;
-    for (ptrdiff_t i = 0; i < rows; i += VL) {
-        const ptrdiff_t n = rows - i < VL ? rows - i : VL;
+    NAME(finish_t) here = finish ? *finish : (NAME(finish_t)){0}, *f = finish ? &here : NULL;
+    for (ptrdiff_t block = 0; block < rows; block += 4 * VL) {
+        const ptrdiff_t end = rows - block < 4 * VL ? rows : block + 4 * VL;
         for (ptrdiff_t j = 0; j < cols; j += VL) {
             const ptrdiff_t m = cols - j < VL ? cols - j : VL;
-            if (n == VL && m == VL) NAME(transpose_whole)(y + j * ldy + i, ldy, x + i * ldx + j, ldx, f);
-            else NAME(transpose_part)(y + j * ldy + i, ldy, x + i * ldx + j, ldx, f, n, m);
+            for (ptrdiff_t i = block; i < end; i += VL) {
+                const ptrdiff_t n = end - i < VL ? end - i : VL;
+                if (f && f->bias) here.bias = finish->bias + i;
+                if (n == VL && m == VL) NAME(transpose_whole)(y + j * ldy + i, ldy, x + i * ldx + j, ldx, f);
+                else NAME(transpose_part)(y + j * ldy + i, ldy, x + i * ldx + j, ldx, f, n, m);
+            }
         }
-        if (f && f->bias) own.bias += VL;
     }
 }
 
-/* panel (rows, cols) = x, whose rows lie ldx apart: too far for a processor to foresee the next one. */
-NOINLINE void NAME(pack)(T *panel, const T *x, ptrdiff_t ldx, ptrdiff_t rows, ptrdiff_t cols) {
-    for (ptrdiff_t i = 0; i < rows; i++, panel += cols, x += ldx) {
-        if (i + 8 < rows)
-            for (ptrdiff_t j = 0; j < cols; j += 64 / (ptrdiff_t)sizeof(T)) __builtin_prefetch(x + 8 * ldx + j);
-        ptrdiff_t j = 0;
-        for (; j + VL <= cols; j += VL) NAME(store)(panel + j, NAME(load)(x + j));
-        if (j < cols) NAME(store_first)(panel + j, NAME(load_first)(x + j, NAME(first)(cols - j)), NAME(first)(cols - j));
+/* x (rows, cols), whose rows lie ldx apart, as panels of `width` columns, the last one of what is left, one after the
+ * other. The rows are too far apart for a processor to foresee the next one. */
+NOINLINE void NAME(pack)(T *panels, ptrdiff_t width, const T *x, ptrdiff_t ldx, ptrdiff_t rows, ptrdiff_t cols) {
+    for (ptrdiff_t i = 0; i < rows; i++, x += ldx) {
+        if (i + 2 < rows)
+            for (ptrdiff_t j = 0; j < cols; j += 64 / (ptrdiff_t)sizeof(T)) __builtin_prefetch(x + 2 * ldx + j);
+        for (ptrdiff_t j = 0; j < cols; j += width) {
+            const ptrdiff_t n = cols - j < width ? cols - j : width;
+            T *to = panels + j * rows + i * n;
+            ptrdiff_t k = 0;
+            for (; k + VL <= n; k += VL) NAME(store)(to + k, NAME(load)(x + j + k));
+            if (k < n) NAME(store_first)(to + k, NAME(load_first)(x + j + k, NAME(first)(n - k)), NAME(first)(n - k));
+        }
     }
 }
 
