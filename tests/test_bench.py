@@ -201,27 +201,8 @@ def test_a_peer_that_trains_or_predicts_otherwise_is_found() -> None:
         latency.check_same_classes(MLP, workers)
 
 
-class FakeCapture:
-    """What ``fastnn.capture`` returns, without capturing anything."""
-
-    def __init__(self, model: Any, loss: Any, optimizer: Any, x: Any, y: Any) -> None:
-        self.model, self.loss, self.optimizer, self.batch = model, loss, optimizer, len(x)
-
-    def __call__(self, x: Any, y: Any) -> float:
-        scores, backward = self.model.forward(x, train=True)
-        mean, loss_backward = self.loss.forward(scores, y)
-        backward(loss_backward())
-        self.optimizer.step()
-        return float(mean)
-
-    def epoch(self, x: Any, y: Any) -> float:
-        cuts = range(0, len(x), self.batch)
-        return float(np.mean([self(x[i : i + self.batch], y[i : i + self.batch]) for i in cuts]))
-
-
 @pytest.mark.skipif(BACKEND != "native", reason="no compiled kernels")
-def test_captured_steps_are_forms_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peer_fastnn, "capture", FakeCapture)
+def test_captured_steps_are_forms_of_their_own() -> None:
     session = Session(peer_fastnn.connect("native", 1))
     eager, captured, epoch = session.losses(CNN).values()
     assert captured == eager
@@ -230,6 +211,15 @@ def test_captured_steps_are_forms_of_their_own(monkeypatch: pytest.MonkeyPatch) 
     assert prepared is not None
     assert [*prepared["forms"]] == ["eager, 1 thread", "captured, 1 thread", "captured epoch, 1 thread"]
     assert len(session.time_steps("captured epoch, 1 thread", 2 * BATCHES)) == 2
+
+
+@pytest.mark.skipif(BACKEND != "native", reason="no compiled kernels")
+def test_kernels_are_measured_in_a_replay_too() -> None:
+    session = Session(peer_fastnn.connect("native", 1))
+    prepared = session.prepare_kernel("relu", "mnist 32x128", "float32")
+    assert prepared is not None
+    assert [*prepared["forms"]] == ["from Python, 1 thread", "replayed, 1 thread"]
+    assert prepared["form"] == "replayed, 1 thread"  # a call from Python takes as long as many of these kernels
 
 
 def test_stacked_batches_follow_each_other() -> None:

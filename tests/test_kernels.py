@@ -211,7 +211,7 @@ def test_out_is_added_to(backend: str, name: str, sample: Sample, dtype: str) ->
         for arg, g, f, e, r in zip(kernel.outputs, targets, found, expected, results, strict=True):
             assert f is g.view
             # The sum may have been begun with what was there, so its size counts too.
-            size = 8 + np.nan_to_num(np.abs(r)).max(initial=0.0)
+            size = 8 + float(np.nan_to_num(np.abs(r)).max(initial=0.0))
             extra = 4 * np.finfo(f.dtype).eps * size if tolerance(kernel, dtype) and f.dtype.name in REAL else 0.0
             assert_close(f"{layout}: {arg.name}", f, e, tolerance(kernel, dtype) + extra)
             g.assert_surroundings(f"{layout}: {arg.name}")

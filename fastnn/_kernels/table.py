@@ -148,23 +148,32 @@ def _dropout_scratch(d: Dims, real: int) -> tuple[int, int]:
     return 0, 4 * (2 * 16 * (d["*2"] * d["*3"] + 1) + 144) if d["*dims"] == 4 else 0
 
 
+def _border(d: Dims, real: int) -> int:
+    """Copies of the images with their padding around them, made where there are few channels."""
+    few = d["C"] <= 4 and d["C"] == d["I"] and d["DW"] == 1
+    size = d["N"] * (d["H"] + 2 * d["PH"]) * (d["W"] + 2 * d["PW"]) * d["C"]
+    return _rounded(real * size) if few and (d["PH"] or d["PW"]) else 0
+
+
 def _conv_scratch(d: Dims, real: int) -> tuple[int, int]:
     pooled_rows = max(1, FIRST_LEVEL // max(1, d["MH"] * d["Q"] * d["O"] * real)) if "MH" in d else 0
     rows = pooled_rows * d.get("MH", 0)
-    return real * d["KH"] * d["KW"] * d["I"] * d["O"], _rounded(16 * d["KH"] * d["KW"]) + real * rows * d["Q"] * d["O"]
+    packed = real * d["KH"] * d["KW"] * d["I"] * d["O"]
+    return _border(d, real) + packed, _rounded(32 * d["KH"] * d["KW"]) + real * rows * d["Q"] * d["O"]
 
 
 def _conv_data_scratch(d: Dims, real: int) -> tuple[int, int]:
     unpooled = d["P"] * d["Q"] * d["O"] if "MH" in d else 0
-    return real * d["KH"] * d["KW"] * d["I"] * d["O"], _rounded(16 * d["KH"] * d["KW"]) + real * unpooled
+    return real * d["KH"] * d["KW"] * d["I"] * d["O"], _rounded(32 * d["KH"] * d["KW"]) + real * unpooled
 
 
 def _conv_weights_scratch(d: Dims, real: int) -> tuple[int, int]:
     weights, unit = d["KH"] * d["KW"] * d["I"] * d["O"], d.get("MH", 1)
     parts = min(PARTS, d["N"] * d["P"] // unit) if weights <= PARTED else 1
+    sums = real * parts * (weights + d["O"]) if parts > 1 else 0
     rows = max(1, FIRST_LEVEL // max(1, unit * d["Q"] * min(d["O"] * real, 256))) * unit
     unpooled = rows * d["Q"] * d["O"] if "MH" in d else 0
-    return real * parts * (weights + d["O"]) if parts > 1 else 0, _rounded(16 * rows) + real * unpooled
+    return _border(d, real) + sums, _rounded(16 * rows) + real * unpooled
 
 
 # --- samples: sizes that tests run; the shapes of real networks are in bench ----------------

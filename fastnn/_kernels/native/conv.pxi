@@ -44,6 +44,39 @@ cdef call_t uniform(const call_t* c, bint pooled, bint relu) noexcept nogil:
     return r
 
 
+cdef inline bint few_channels(const conv_sizes* g) noexcept nogil:
+    """Whether the kernel's positions have so few weights each that all of them go into one loop, or one tall tile. Images
+    are then first copied with their border, so that every window has all positions inside. As in table.py."""
+    return g.C <= 4 and g.G == 1 and g.DW == 1
+
+
+cdef void border_task(real* padded, const call_t* c, Py_ssize_t n, int thread) noexcept nogil:
+    """Image n of c.p[1] inside a border of zeros."""
+    cdef conv_sizes g = sizes_of(c)
+    cdef Py_ssize_t line = (g.W + 2 * g.PW) * g.C, h
+    cdef const real* x = <const real*>c.p[1] + n * g.H * g.W * g.C
+    padded += n * (g.H + 2 * g.PH) * line
+    memset(padded, 0, (g.H + 2 * g.PH) * line * sizeof(real))
+    for h in range(g.H):
+        memcpy(padded + (g.PH + h) * line + g.PW * g.C, x + h * g.W * g.C, g.W * g.C * sizeof(real))
+
+
+cdef void add_border(real* of_type, call_t* c, int x) noexcept nogil:
+    """With few channels, let array x be images without padding: copies with a border, at the beginning of the scratch."""
+    cdef conv_sizes g = sizes_of(c)
+    cdef call_t copying = c[0]
+    cdef Py_ssize_t size
+    if not few_channels(&g) or not (g.PH or g.PW):
+        return
+    copying.p[0], copying.p[1] = c.shared, c.p[x]
+    size = g.N * (g.H + 2 * g.PH) * (g.W + 2 * g.PW) * g.C * <Py_ssize_t>sizeof(real)
+    parallel(<task_fn>border_task[real], &copying, g.N, BYTE * size)
+    c.p[x] = c.shared
+    c.shared += ceil_div(size, 64) * 64
+    g.H, g.W, g.PH, g.PW = g.H + 2 * g.PH, g.W + 2 * g.PW, 0, 0
+    memcpy(c.n, &g, sizeof(conv_sizes))
+
+
 cdef inline bint merged(const conv_sizes* g) noexcept nogil:
     """Whether a kernel's row and the input channels make one run in memory, in the image and in the weights."""
     return g.DW == 1 and g.G == 1
@@ -106,18 +139,22 @@ cdef void conv_piece(real* y, const real* x, const real* weight, Py_ssize_t ld, 
                      grid_t* t, Py_ssize_t p, piece rows, Py_ssize_t q, piece cols) noexcept nogil:
     """Outputs (p … rows.end-1, q … cols.end-1), some channels of which have these weights, in rows ld apart."""
     cdef Py_ssize_t* ta = <Py_ssize_t*>t.ta
-    cdef Py_ssize_t* tb = <Py_ssize_t*>t.tb
-    cdef Py_ssize_t u, v
+    cdef Py_ssize_t* tb = ta + g.KH * g.KW
+    cdef Py_ssize_t u, v, i, at
     t.run = cols.end - q
     t.rows = (rows.end - p) * t.run
     t.depth = (cols.last - cols.first) * g.C if merged(g) else g.I
-    t.taps = 0
+    t.taps, t.bk, t.tb = 0, ld, NULL if few_channels(g) else tb
     for u in range(rows.first, rows.last):
-        for v in range(cols.first, cols.first + 1 if merged(g) else cols.last):
-            ta[t.taps] = ((p * g.SH - g.PH + u * g.DH) * g.W + q * g.SW - g.PW + v * g.DW) * g.C
-            tb[t.taps] = (u * g.KW + v) * g.I * ld
-            t.taps += 1
-    t.bk = ld
+        for v in range(cols.first, cols.first + 1 if t.tb != NULL and merged(g) else cols.last):
+            at = ((p * g.SH - g.PH + u * g.DH) * g.W + q * g.SW - g.PW + v * g.DW) * g.C
+            if t.tb != NULL:
+                ta[t.taps], tb[t.taps] = at, (u * g.KW + v) * g.I * ld
+                t.taps += 1
+                continue
+            for i in range(g.C):
+                ta[t.taps] = at + i
+                t.taps += 1
     outer_grid[real](t, y, x, weight, bias)
 
 
@@ -133,7 +170,6 @@ cdef void conv_rows(real* y, const call_t* c, int thread, Py_ssize_t n, Py_ssize
     cdef piece rows, cols
     cdef grid_t t
     t.ta = <const Py_ssize_t*>(c.own + thread * c.own_size)
-    t.tb = t.ta + g.KH * g.KW
     t.ai, t.aj, t.ak, t.ci, t.cj, t.add, t.relu = g.SW * g.C, g.SH * g.W * g.C, 1, g.O, g.Q * g.O, 0, <int>g.relu
     for block in range(block0, block1):
         group, o = block // blocks, block // blocks * Og + block % blocks * column_block(y)
@@ -196,12 +232,13 @@ cdef void conv2d_max_pool2d_task(real* y, const call_t* c, Py_ssize_t task, int 
 
 cdef inline Py_ssize_t conv_tables(const conv_sizes* g) noexcept nogil:
     """Bytes of a thread's tables of taps, with which its scratch begins."""
-    return ceil_div(2 * g.KH * g.KW * sizeof(Py_ssize_t), 64) * 64
+    return ceil_div(4 * g.KH * g.KW * sizeof(Py_ssize_t), 64) * 64
 
 
-cdef void conv_forward(real* y, const call_t* c, task_fn task, Py_ssize_t count) noexcept nogil:
+cdef void conv_forward(real* y, call_t* c, task_fn task, Py_ssize_t count) noexcept nogil:
     cdef conv_sizes g = sizes_of(c)
     cdef double weights = g.KH * g.KW * g.I * g.O
+    add_border(y, c, 2)
     if packs(y, &g):
         parallel(<task_fn>pack_task[real], c, g.KH * g.KW, BYTE * sizeof(real) * weights)
     parallel(task, c, count, FLOP * 2 * g.N * g.P * g.Q * weights)
@@ -317,7 +354,8 @@ cdef void conv2d_backward_data_task(real* dx, const call_t* c, Py_ssize_t task, 
     while i < g.I:
         t.cols = t.bk = least(column_block(dx), g.I - i)
         for group in range(g.G):
-            data_block(dx + group * g.I + i, dy + group * Og, <const real*>c.shared + (i * g.KH * g.KW * g.O + group * Og * t.cols), &g, &t, h0, h1)
+            data_block(dx + group * g.I + i, dy + group * Og,
+                       <const real*>c.shared + i * g.KH * g.KW * g.O + group * Og * t.cols, &g, &t, h0, h1)
         i += t.cols
 
 
@@ -353,7 +391,7 @@ cdef plan_t weights_plan(real* dweight, const conv_sizes* g) noexcept nogil:
     s.weights = g.KH * g.KW * g.I * g.O
     s.unit, s.units = g.MH, g.N * (g.P // g.MH)
     s.parts = most(1, least(PARTS, s.units)) if s.weights <= PARTED else 1
-    s.blocks, s.taps = column_blocks(dweight, g), g.KH if unpadded(g) else g.KH * g.KW
+    s.blocks, s.taps = column_blocks(dweight, g), 1 if few_channels(g) else g.KH if unpadded(g) else g.KH * g.KW
     s.shares = 1 if s.parts > 1 else least(PARTS, s.blocks * s.taps)
     return s
 
@@ -382,7 +420,8 @@ cdef void weights_band(real* dweight, const real* dy, Py_ssize_t ld, const real*
     cdef Py_ssize_t u = tap if unpadded(g) else tap // g.KW, v = 0 if unpadded(g) else tap % g.KW, r, h
     cdef Py_ssize_t q = ceil_div(g.PW - v * g.DW, g.SW) if g.PW > v * g.DW else 0
     cdef Py_ssize_t q1 = least(g.Q, ceil_div(g.W + g.PW - v * g.DW, g.SW)) if g.W + g.PW > v * g.DW else 0
-    t.rows = t.run = g.KW * g.C if unpadded(g) else g.I
+    t.run = g.KW * g.C if unpadded(g) else g.I
+    t.rows = g.KH * t.run if few_channels(g) else t.run
     t.depth, t.taps = most(0, q1 - q), 0
     for r in range(row, row + count):
         h = r % g.P * g.SH - g.PH + u * g.DH
@@ -409,7 +448,7 @@ cdef void conv2d_backward_weights_task(real* dweight, const call_t* c, Py_ssize_
     t.ta = <const Py_ssize_t*>(c.own + thread * c.own_size)
     t.tb = t.ta + most_rows
     own = <real*>(c.own + thread * c.own_size + ceil_div(2 * most_rows * sizeof(Py_ssize_t), 64) * 64)
-    t.ai, t.aj, t.ak, t.ci, t.cj, t.relu = 1, 0, g.SW * g.C, g.O, 0, 0
+    t.ai, t.aj, t.ak, t.ci, t.cj, t.relu = 1, g.DH * g.W * g.C, g.SW * g.C, g.O, g.KW * g.I * g.O, 0
     if s.parts > 1:
         dweight = <real*>c.shared + part * s.weights if dweight != NULL else NULL
         dbias = <real*>c.shared + s.parts * s.weights + part * g.O if dbias != NULL else NULL
@@ -451,7 +490,8 @@ cdef void add_parts_task(real* dweight, const call_t* c, Py_ssize_t task, int th
         add_row(total, sums + part * size, size)
 
 
-cdef void conv_backward_weights(real* dweight, const call_t* c) noexcept nogil:
+cdef void conv_backward_weights(real* dweight, call_t* c) noexcept nogil:
+    add_border(dweight, c, 3)
     cdef conv_sizes g = sizes_of(c)
     cdef plan_t s = weights_plan(dweight, &g)
     parallel(<task_fn>conv2d_backward_weights_task[real], c, s.parts * s.shares, FLOP * 2 * g.N * g.P * g.Q * s.weights)

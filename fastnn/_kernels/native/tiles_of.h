@@ -6,34 +6,58 @@
  * layer (one tap).
  * dot: C[i][j] = sum over k of A[i*lda + k] * B[j*ldb + k] + bias[j], vectors along k: the forward of a linear layer.
  */
-/* ra, rc: where in A and C each row begins; above LOW_ROWS rows, where each four of rows begin. */
-INLINE void NAME(outer_tile)(const int R, const int NV, const int masked, const grid_t *o, T *c, const T *a0, const T *b0,
-                             const T *bias, const ptrdiff_t *ra, const ptrdiff_t *rc, M last) {
+/* What one tile of a grid works on: where each of its rows begins or, above LOW_ROWS rows, each four of them. */
+typedef struct {
+    const grid_t *grid;
+    const T *a[LOW_ROWS], *b, *bias;
+    T *c[LOW_ROWS];
+    M last;
+} NAME(place_t);
+
+INLINE void NAME(outer_tile)(const int R, const int NV, const int masked, const NAME(place_t) *p) {
     V acc[14][4];
-    const int each = R <= LOW_ROWS ? 1 : 4, starts = (R + each - 1) / each; /* few addresses, to stay in registers */
-    const ptrdiff_t ai = o->ai, ai3 = 3 * ai, ak = o->ak, bk = o->bk, ci = o->ci, depth = o->depth;
+    const int each = R <= LOW_ROWS ? 1 : 4, starts = (R + each - 1) / each;
+    const grid_t *o = p->grid;
+    const M last = p->last;
 #define COLUMN(p, j) (masked && (j) == NV - 1 ? NAME(load_first)((p) + (j) * VL, last) : NAME(load)((p) + (j) * VL))
-#define ROW_OF_C(i) (c + rc[(i) / each] + (i) % each * ci)
+#define ROW_OF_C(i) (p->c[(i) / each] + (i) % each * o->ci)
     UNROLL for (int i = 0; i < R; i++) {
         UNROLL for (int j = 0; j < NV; j++) {
             if (o->add) acc[i][j] = COLUMN(ROW_OF_C(i), j);
-            else if (bias) acc[i][j] = COLUMN(bias, j);
+            else if (p->bias) acc[i][j] = COLUMN(p->bias, j);
             else acc[i][j] = (V){0};
         }
     }
-    for (ptrdiff_t t = 0; t < o->taps; t++) {
-        const T *a[6], *b = b0 + o->tb[t];
-        UNROLL for (int q = 0; q < starts; q++) a[q] = a0 + o->ta[t] + ra[q];
-        for (ptrdiff_t k = depth; k > 0; k--, b += bk) {
-            V w[4];
-            UNROLL for (int j = 0; j < NV; j++) w[j] = COLUMN(b, j);
-            UNROLL for (int i = 0; i < R; i++) {
-                V x = NAME(all)(a[i / each][i % each == 3 ? ai3 : i % each * ai]);
-                UNROLL for (int j = 0; j < NV; j++) acc[i][j] += x * w[j];
-            }
-            UNROLL for (int q = 0; q < starts; q++) a[q] += ak;
-        }
+#define ADD_PRODUCTS(a)                                                              \
+    V w[4];                                                                          \
+    UNROLL for (int j = 0; j < NV; j++) w[j] = COLUMN(b, j);                         \
+    UNROLL for (int i = 0; i < R; i++) {                                             \
+        V x = NAME(all)((a)[i / each][i % each == 3 ? ai3 : i % each * ai]);         \
+        UNROLL for (int j = 0; j < NV; j++) acc[i][j] += x * w[j];                   \
     }
+    const ptrdiff_t ai = o->ai, ai3 = 3 * ai, bk = o->bk;
+    const T *b = p->b;
+    if (!o->tb) /* a single loop for short sums */
+        for (ptrdiff_t t = 0; t < o->taps; t++, b += bk) {
+            const T *a[LOW_ROWS];
+            UNROLL for (int q = 0; q < starts; q++) a[q] = p->a[q] + o->ta[t];
+            ADD_PRODUCTS(a)
+        }
+    else
+        for (ptrdiff_t t = 0; t < o->taps; t++) {
+            /* Addresses come from memory for each tap: the compiler would keep them in vector registers, from where they
+             * reach the address units only when all products before them are done. */
+            __asm__ volatile("" ::: "memory");
+            const ptrdiff_t at = o->ta[t], ak = o->ak;
+            const T *a[LOW_ROWS];
+            UNROLL for (int q = 0; q < starts; q++) a[q] = p->a[q] + at;
+            b = p->b + o->tb[t];
+            for (ptrdiff_t k = o->depth; k > 0; k--, b += bk) {
+                ADD_PRODUCTS(a)
+                UNROLL for (int q = 0; q < starts; q++) a[q] += ak;
+            }
+        }
+#undef ADD_PRODUCTS
     if (o->relu)
         UNROLL for (int i = 0; i < R; i++) UNROLL for (int j = 0; j < NV; j++) acc[i][j] = NAME(positive)(acc[i][j]);
     UNROLL for (int i = 0; i < R; i++) {
@@ -46,17 +70,11 @@ INLINE void NAME(outer_tile)(const int R, const int NV, const int masked, const 
 #undef ROW_OF_C
 }
 
-typedef void (*NAME(outer_fn))(const grid_t *, T *, const T *, const T *, const T *, const ptrdiff_t *, const ptrdiff_t *,
-                               M);
+typedef void (*NAME(outer_fn))(const NAME(place_t) *);
 
-#define OUTER_TILE(NAME_, R, NV, MASKED)                                                                             \
-    NOINLINE void NAME_(const grid_t *o, T *c, const T *a, const T *b, const T *bias, const ptrdiff_t *ra,           \
-                        const ptrdiff_t *rc, M last) {                                                               \
-        NAME(outer_tile)(R, NV, MASKED, o, c, a, b, bias, ra, rc, last);                                             \
-    }
-#define OUTER(R, NV)                             \
-    OUTER_TILE(NAME(outer_##R##x##NV), R, NV, 0) \
-    OUTER_TILE(NAME(outer_##R##x##NV##_masked), R, NV, 1)
+#define OUTER(R, NV)                                                                                                   \
+    NOINLINE void NAME(outer_##R##x##NV)(const NAME(place_t) * p) { NAME(outer_tile)(R, NV, 0, p); }                   \
+    NOINLINE void NAME(outer_##R##x##NV##_masked)(const NAME(place_t) * p) { NAME(outer_tile)(R, NV, 1, p); }
 #define ROW(R, NV) {NAME(outer_##R##x##NV), NAME(outer_##R##x##NV##_masked)}
 #define UP_TO_6(F, NV) F(1, NV) F(2, NV) F(3, NV) F(4, NV) F(5, NV) F(6, NV)
 #define UP_TO_12(F, NV) UP_TO_6(F, NV) F(7, NV) F(8, NV) F(9, NV) F(10, NV) F(11, NV) F(12, NV)
@@ -83,29 +101,28 @@ static const NAME(outer_fn) NAME(outer_fns)[2][12][2] = {{ROWS_12(1)}, {ROWS_6(2
 
 /* Tiles as even as can be: 26 rows by at most 14 are 13 and 13. Low tiles cross from one run of rows into the next. */
 NOINLINE void NAME(outer)(const grid_t *o, T *c, const T *a, const T *b, const T *bias) {
-    ptrdiff_t vectors = (o->cols + VL - 1) / VL, blocks = (vectors + OUTER_VECTORS - 1) / OUTER_VECTORS;
+    const ptrdiff_t vectors = (o->cols + VL - 1) / VL, blocks = (vectors + OUTER_VECTORS - 1) / OUTER_VECTORS;
     if (o->rows < 1 || o->cols < 1) return;
-    M last = NAME(first)(o->cols - (vectors - 1) * VL);
+    NAME(place_t) p = {.grid = o, .last = NAME(first)(o->cols - (vectors - 1) * VL)};
     for (ptrdiff_t block = 0, v = 0; block < blocks; block++) {
-        ptrdiff_t nv = (vectors - v + blocks - block - 1) / (blocks - block), j = v * VL;
-        int masked = v + nv == vectors && o->cols % VL;
-        ptrdiff_t most = outer_rows[nv - 1];
-        if (most <= LOW_ROWS || o->run <= LOW_ROWS) most = LOW_ROWS;
+        const ptrdiff_t nv = (vectors - v + blocks - block - 1) / (blocks - block), j = v * VL;
+        const int masked = v + nv == vectors && o->cols % VL;
+        const ptrdiff_t most = o->run <= LOW_ROWS ? LOW_ROWS : outer_rows[nv - 1];
         const ptrdiff_t stretch = most == LOW_ROWS ? o->rows : o->run, tiles = (stretch + most - 1) / most;
-        ptrdiff_t run = 0, place = 0; /* of the next row */
-        for (ptrdiff_t done = 0; done < o->rows; done += stretch)
-            for (ptrdiff_t tile = 0, i = 0; tile < tiles; tile++) {
-                ptrdiff_t rows = (stretch - i + tiles - tile - 1) / (tiles - tile), ra[6], rc[6];
-                ptrdiff_t each = rows <= LOW_ROWS ? 1 : 4;
-                for (ptrdiff_t r = 0; r < rows; r += each) {
-                    ra[r / each] = run * o->aj + place * o->ai;
-                    rc[r / each] = run * o->cj + place * o->ci;
-                    place += rows - r < each ? rows - r : each;
-                    if (place == o->run) place = 0, run++;
-                }
-                NAME(outer_fns)[nv - 1][rows - 1][masked](o, c + j, a, b + j, bias ? bias + j : bias, ra, rc, last);
-                i += rows;
+        p.b = b + j, p.bias = bias ? bias + j : bias;
+        ptrdiff_t run = 0, place = 0, left = 0; /* of the next row; tiles left of this stretch, and the higher of them */
+        for (ptrdiff_t done = 0, higher = 0, rows; done < o->rows; done += rows, left--, higher--) {
+            if (!left) left = tiles, higher = stretch % tiles;
+            rows = stretch / tiles + (higher > 0);
+            const ptrdiff_t each = rows <= LOW_ROWS ? 1 : 4;
+            for (ptrdiff_t r = 0; r < rows; r += each) {
+                p.a[r / each] = a + run * o->aj + place * o->ai;
+                p.c[r / each] = c + j + run * o->cj + place * o->ci;
+                place += rows - r < each ? rows - r : each;
+                if (place == o->run) place = 0, run++;
             }
+            NAME(outer_fns)[nv - 1][rows - 1][masked](&p);
+        }
         v += nv;
     }
 }
@@ -204,7 +221,6 @@ NOINLINE void NAME(dot)(const NAME(dot_t) * o) {
     }
 }
 
-#undef OUTER_TILE
 #undef OUTER
 #undef ROW
 #undef UP_TO_6
