@@ -31,7 +31,7 @@ class Step:
         self.model, self.loss, self.optimizer, self.count = model, loss, optimizer, count
 
     def __call__(self, x: Array, y: Array) -> Results:
-        """The batch's loss before the update, (1,) float64, and (1,) int64 how many were right, if these are counted."""
+        """The batch's loss before the update, (1,) float64, and (1,) int64 how many were right, if counted."""
         scores, backward = self.model.forward(x, train=True)
         loss, loss_backward = computed(self.loss, scores, y)
         correct = counted(self.loss, scores, y) if self.count else ()
