@@ -134,8 +134,8 @@ def _rounded(size: int) -> int:
 
 
 def _linear_scratch(d: Dims, real: int) -> tuple[int, int]:
-    """A part of x transposed; a block of y transposed, 32 outputs of 256 bytes."""
-    return real * min(d["N"], 256) * min(d["I"], 1024), 32 * 256
+    """Panels of 256 bytes: one of y transposed, 32 outputs; one of x transposed."""
+    return 0, 256 * (32 + min(d["I"], 1024))
 
 
 def _linear_backward_scratch(d: Dims, real: int) -> tuple[int, int]:

@@ -87,6 +87,19 @@ cdef inline void dot(real* c, Py_ssize_t ldc, const real* a, Py_ssize_t lda, con
         run_dot_f64(&d)
 
 
+cdef inline void transpose(real* y, Py_ssize_t ldy, const real* x, Py_ssize_t ldx, Py_ssize_t rows, Py_ssize_t cols,
+                           const real* bias, bint add, bint relu) noexcept nogil:
+    """y (cols, rows) (+)= x (rows, cols) transposed + bias, then ReLU if so wanted: see pack_of.h."""
+    cdef finish_f32 f
+    cdef finish_f64 d
+    if real is float:
+        f.bias, f.add, f.relu = bias, add, relu
+        transpose_f32(y, ldy, x, ldx, rows, cols, &f)
+    else:
+        d.bias, d.add, d.relu = bias, add, relu
+        transpose_f64(y, ldy, x, ldx, rows, cols, &d)
+
+
 cdef inline void add_row(real* y, const real* x, Py_ssize_t n) noexcept nogil:
     if real is float:
         add_row_f32(y, x, n)
@@ -115,14 +128,7 @@ cdef enum:
     ROW_BLOCK = 64  # of a task's rows: enough for the other operand to be read once for many of them
     DOT_BLOCK = 16
     OUT_BLOCK = 32
-    CHUNK_ROWS = 256  # of x that are transposed at a time, at most: a megabyte, which stays in the second-level cache
-    CHUNK_DEPTH = 1024
-    PACK_DEPTH = 128  # of a panel, in one task
-
-
-cdef struct chunk_t:  # of x; a panel is as many of its rows as the widest tile has columns
-    Py_ssize_t N, I, O, relu
-    Py_ssize_t n, rows, i, depth
+    DEPTH = 1024  # of a panel of x, transposed: 256 KB at most
 
 
 cdef inline bint transposes(real* of_type, const linear_sizes* g) noexcept nogil:
@@ -130,62 +136,42 @@ cdef inline bint transposes(real* of_type, const linear_sizes* g) noexcept nogil
     return g.N >= VBYTES // <Py_ssize_t>sizeof(real) and g.O >= 8 + least(g.I // 16, 40)
 
 
-cdef inline Py_ssize_t panel_start(real* of_type, Py_ssize_t rows, Py_ssize_t panel) noexcept nogil:
-    """The first row of a panel: whole vectors, panels as even as can be."""
+cdef inline Py_ssize_t panel_start(real* of_type, Py_ssize_t N, Py_ssize_t panel) noexcept nogil:
+    """The first row of a panel, which has as many rows of x as the widest tile columns: whole vectors, even panels."""
     cdef Py_ssize_t lanes = VBYTES // <Py_ssize_t>sizeof(real)
-    return least(rows, lanes * cut(ceil_div(rows, lanes), ceil_div(rows, column_block(of_type)), panel))
+    return least(N, lanes * cut(ceil_div(N, lanes), ceil_div(N, column_block(of_type)), panel))
 
 
-cdef void linear_pack_task(real* y, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
-    """Some of the depth of one panel, transposed."""
-    cdef const chunk_t* g = <const chunk_t*>c.n
-    cdef Py_ssize_t cuts = ceil_div(g.depth, PACK_DEPTH), panel = task // cuts, i = task % cuts * PACK_DEPTH
-    cdef Py_ssize_t n = panel_start(y, g.rows, panel), rows = panel_start(y, g.rows, panel + 1) - n
-    cdef Py_ssize_t depth = least(PACK_DEPTH, g.depth - i)
-    cdef const real* x = <const real*>c.p[1] + (g.n + n) * g.I + g.i + i
-    cdef real* packed = <real*>c.shared + n * g.depth + i * rows
-    if real is float:
-        transpose_f32(packed, rows, x, g.I, rows, depth, NULL)
-    else:
-        transpose_f64(packed, rows, x, g.I, rows, depth, NULL)
+cdef inline Py_ssize_t out_parts(const linear_sizes* g, Py_ssize_t panels) noexcept nogil:
+    """Among how many tasks the outputs of a panel are shared, each of which transposes it for itself.
+
+    That costs less than to fetch it from another core's cache.
+    """
+    return most(2 if panels == 1 and g.O >= 128 else 1, least(g.O // 256, 8 // panels))
 
 
 cdef void linear_outer_task(real* y, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
-    """Some outputs of one panel: transposed in scratch, then turned into place."""
-    cdef const chunk_t* g = <const chunk_t*>c.n
+    """Some outputs of one panel: a stretch of it transposed, and times a block of weights, which is turned into place."""
+    cdef const linear_sizes* g = <const linear_sizes*>c.n
+    cdef Py_ssize_t parts = out_parts(g, ceil_div(g.N, column_block(y))), panel = task // parts, part = task % parts
+    cdef Py_ssize_t n = panel_start(y, g.N, panel), rows = panel_start(y, g.N, panel + 1) - n
+    cdef Py_ssize_t stretches = most(1, ceil_div(g.I, DEPTH)), s, i, depth, o, end = cut(g.O, parts, part + 1), outs
+    cdef const real* x = <const real*>c.p[1] + n * g.I
     cdef const real* weight = <const real*>c.p[2]
     cdef const real* bias = <const real*>c.p[3]
     cdef real* turned = <real*>(c.own + thread * c.own_size)
-    cdef Py_ssize_t blocks = ceil_div(g.O, OUT_BLOCK), o = task % blocks * OUT_BLOCK, outs = least(OUT_BLOCK, g.O - o)
-    cdef Py_ssize_t n = panel_start(y, g.rows, task // blocks), rows = panel_start(y, g.rows, task // blocks + 1) - n
-    cdef finish_f32 f
-    cdef finish_f64 d
-    outer[real](turned, rows, weight + o * g.I + g.i, g.I, 1, <const real*>c.shared + n * g.depth, rows, outs, rows, g.depth, False)
-    y += (g.n + n) * g.O + o
-    bias = bias + o if bias != NULL and g.i == 0 else NULL
-    if real is float:
-        f.bias, f.add, f.relu = bias, g.i > 0, g.relu and g.i + g.depth == g.I
-        transpose_f32(y, g.O, turned, rows, outs, rows, &f)
-    else:
-        d.bias, d.add, d.relu = bias, g.i > 0, g.relu and g.i + g.depth == g.I
-        transpose_f64(y, g.O, turned, rows, outs, rows, &d)
-
-
-cdef void linear_outer(real* y, const call_t* c) noexcept nogil:
-    cdef const linear_sizes* g = <const linear_sizes*>c.n
-    cdef call_t part = c[0]
-    cdef Py_ssize_t stretches = most(1, ceil_div(g.I, CHUNK_DEPTH)), n = 0, rows, s, i, depth, panels
-    while n < g.N:
-        rows = least(CHUNK_ROWS, g.N - n)
-        panels = ceil_div(rows, column_block(y))
-        for s in range(stretches):
-            i = cut(g.I, stretches, s)
-            depth = cut(g.I, stretches, s + 1) - i
-            part.n[4], part.n[5], part.n[6], part.n[7] = n, rows, i, depth
-            parallel(<task_fn>linear_pack_task[real], &part, panels * ceil_div(depth, PACK_DEPTH),
-                     BYTE / 2 * sizeof(real) * rows * depth)
-            parallel(<task_fn>linear_outer_task[real], &part, panels * ceil_div(g.O, OUT_BLOCK), FLOP * 2 * rows * depth * g.O)
-        n += rows
+    cdef real* packed = turned + OUT_BLOCK * column_block(y)
+    for s in range(stretches):
+        i = cut(g.I, stretches, s)
+        depth = cut(g.I, stretches, s + 1) - i
+        transpose[real](packed, rows, x + i, g.I, rows, depth, NULL, False, False)
+        o = cut(g.O, parts, part)
+        while o < end:
+            outs = least(OUT_BLOCK, end - o)
+            outer[real](turned, rows, weight + o * g.I + i, g.I, 1, packed, rows, outs, rows, depth, False)
+            transpose[real](y + n * g.O + o, g.O, turned, rows, outs, rows, bias + o if bias != NULL and s == 0 else NULL, s > 0,
+                            g.relu and s == stretches - 1)
+            o += outs
 
 
 cdef void linear_dot_task(real* y, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
@@ -201,11 +187,12 @@ cdef void linear_dot_task(real* y, const call_t* c, Py_ssize_t task, int thread)
 
 cdef void linear(real* y, const call_t* c) noexcept nogil:
     cdef const linear_sizes* g = <const linear_sizes*>c.n
+    cdef Py_ssize_t panels = ceil_div(g.N, column_block(y))
+    cdef double work = FLOP * 2 * g.N * g.I * g.O
     if transposes(y, g):
-        linear_outer(y, c)
+        parallel(<task_fn>linear_outer_task[real], c, panels * out_parts(g, panels), work)
     else:
-        parallel(<task_fn>linear_dot_task[real], c, ceil_div(g.N, ROW_BLOCK) * ceil_div(g.O, DOT_BLOCK),
-                 FLOP * 2 * g.N * g.I * g.O)
+        parallel(<task_fn>linear_dot_task[real], c, ceil_div(g.N, ROW_BLOCK) * ceil_div(g.O, DOT_BLOCK), work)
 
 
 # --- backwards: a task is some rows of the result by the columns of a few panels, each as wide as the widest tile ---------
