@@ -15,7 +15,7 @@ from .kernel import Dims, Kernel, array, filters, image
 
 PARTS = 8  #: partial sums of a reduction over the batch, at most; fixed, so that bits do not depend on threads
 PARTED = 1 << 18  #: numbers of a convolution's weights up to which their gradient is summed in such parts
-FIRST_LEVEL = 24 * 1024  #: bytes of a convolution's outputs, or of their gradient, that are worked on at a time
+FIRST_LEVEL = 32 * 1024  #: bytes of a convolution's outputs, or of their gradient, that are worked on at a time
 
 
 def window_count(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool = False) -> int:
