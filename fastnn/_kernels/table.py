@@ -158,7 +158,8 @@ def _conv_weights_scratch(d: Dims, real: int) -> tuple[int, int]:
     sums = real * parts * (weights + d["O"]) if parts > 1 else 0
     rows = max(1, FIRST_LEVEL // max(1, unit * d["Q"] * min(d["O"] * real, 256))) * unit
     unpooled = rows * d["Q"] * d["O"] if "MH" in d else 0
-    return _border(d, real) + sums, _rounded(16 * rows) + real * unpooled
+    packed = rows * d["Q"] * 256  # bytes of the widest column block, for rows too long to share the cache's sets
+    return _border(d, real) + sums, _rounded(16 * rows) + packed + real * unpooled
 
 
 # --- samples: sizes that tests run; the shapes of real networks are in bench ----------------

@@ -452,21 +452,34 @@ cdef void weights_band(real* dweight, const real* dy, Py_ssize_t ld, const real*
     outer_grid[real](t, dweight + (u * g.KW + v) * g.I * g.O, x, dy, NULL)
 
 
+cdef const real* packed_rows(real* packed, const real* dy, const conv_sizes* g, Py_ssize_t pixels,
+                             Py_ssize_t cols) noexcept nogil:
+    """One column block of some pixels of dy, side by side."""
+    cdef Py_ssize_t i
+    for i in range(pixels):
+        memcpy(packed + i * cols, dy + i * g.O, cols * sizeof(real))
+    return packed
+
+
 cdef void conv2d_backward_weights_task(real* dweight, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
     cdef conv_sizes g = sizes_of(c)
     cdef plan_t s = weights_plan(dweight, &g)
     cdef real* dbias = <real*>c.p[1]
     cdef const real* dy
+    cdef const real* columns = NULL
     cdef const real* x = <const real*>c.p[3]
     cdef Py_ssize_t part = task // s.shares, share = task % s.shares, Og = g.O // g.G, band, block, group, o
+    cdef bint packing = g.O * <Py_ssize_t>sizeof(real) > PACKED_ROW
     cdef Py_ssize_t row = cut(s.units, s.parts, part) * s.unit, end = cut(s.units, s.parts, part + 1) * s.unit, count, most_rows
     cdef bint add = c.add & 1, add_bias = (c.add & 2) != 0
     cdef real* own
+    cdef real* packed
     cdef grid_t t
     most_rows = chunk_rows(dweight, &g)
     t.ta = <const Py_ssize_t*>(c.own + thread * c.own_size)
     t.tb = t.ta + most_rows
-    own = <real*>(c.own + thread * c.own_size + ceil_div(2 * most_rows * sizeof(Py_ssize_t), 64) * 64)
+    packed = <real*>(c.own + thread * c.own_size + ceil_div(2 * most_rows * sizeof(Py_ssize_t), 64) * 64)
+    own = packed + most_rows * g.Q * column_block(dweight) if packing else packed
     t.ai, t.aj, t.an, t.ak, t.relu = 1, g.DH * g.W * g.C, 0, g.SW * g.C, 0
     t.ci, t.cj, t.cn = g.O, g.KW * g.I * g.O, 0
     if s.parts > 1:
@@ -478,6 +491,7 @@ cdef void conv2d_backward_weights_task(real* dweight, const call_t* c, Py_ssize_
         dy = gradient_rows(own, <const real*>c.p[2], <const uint16_t*>c.p[4], &g, row, count)
         if dbias != NULL and share == 0:
             sum_rows(dbias, dy, count * g.Q, g.O, g.O, add_bias)
+        columns = NULL
         for band in range(cut(s.blocks * s.taps, s.shares, share), cut(s.blocks * s.taps, s.shares, share + 1)):
             if dweight == NULL:
                 break
@@ -485,7 +499,9 @@ cdef void conv2d_backward_weights_task(real* dweight, const call_t* c, Py_ssize_
             group = block // (s.blocks // g.G)
             o = group * Og + block % (s.blocks // g.G) * column_block(dweight)
             t.cols, t.add = least(column_block(dweight), (group + 1) * Og - o), add
-            weights_band(dweight + o, dy + o, g.O, x + group * g.I, &g, &t, band % s.taps, row, count)
+            if columns == NULL or band % s.taps == 0:
+                columns = packed_rows(packed, dy + o, &g, count * g.Q, t.cols) if packing else dy + o
+            weights_band(dweight + o, columns, t.cols if packing else g.O, x + group * g.I, &g, &t, band % s.taps, row, count)
         add = add_bias = True
         row += count
         if row >= end:
