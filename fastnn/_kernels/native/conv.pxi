@@ -221,6 +221,7 @@ cdef inline Py_ssize_t pooled_rows(real* y, const conv_sizes* g) noexcept nogil:
 cdef void conv2d_max_pool2d_task(real* y, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
     cdef conv_sizes g = sizes_of(c)
     cdef uint16_t* index = <uint16_t*>c.p[1]
+    cdef uint16_t* place
     cdef Py_ssize_t YH = g.P // g.MH, YW = g.Q // g.MW, line = g.Q * g.O, r, first, end, high
     cdef Py_ssize_t blocks = row_blocks(g.N, YH), n = task // blocks, at
     cdef real* rows = <real*>(c.own + thread * c.own_size + conv_tables(&g))
@@ -231,10 +232,11 @@ cdef void conv2d_max_pool2d_task(real* y, const call_t* c, Py_ssize_t task, int 
         conv_rows(rows, c, thread, n, 1, first * g.MH, (first + high) * g.MH, 0, column_blocks(y, &g))
         for r in range(high):
             at = (n * YH + first + r) * YW * g.O
+            place = index + at if index != NULL else NULL
             if real is float:
-                pool_relu_f32(y + at, index + at if index != NULL else NULL, rows + r * g.MH * line, g.MH, g.MW, line, g.O, YW)
+                pool_relu_f32(y + at, place, rows + r * g.MH * line, g.MH, g.MW, line, g.O, YW)
             else:
-                pool_relu_f64(y + at, index + at if index != NULL else NULL, rows + r * g.MH * line, g.MH, g.MW, line, g.O, YW)
+                pool_relu_f64(y + at, place, rows + r * g.MH * line, g.MH, g.MW, line, g.O, YW)
         first += high
 
 
@@ -324,20 +326,26 @@ cdef Py_ssize_t stretch(Py_ssize_t* ta, Py_ssize_t* tb, const conv_sizes* g, Py_
     return end
 
 
+cdef inline bint covers(const conv_sizes* g) noexcept nogil:
+    """Whether one position of a kernel's row reaches all pixels of dx, so that its products can be written, not added."""
+    return (g.SH == 1 and g.SW == 1 and g.P == g.H and g.Q == g.W and g.PH % g.DH == 0 and g.PW % g.DW == 0)
+
+
 cdef void data_block(real* dx, const real* dy, const real* flipped, const conv_sizes* g, grid_t* t, Py_ssize_t images,
-                     Py_ssize_t h0, Py_ssize_t h1) noexcept nogil:
-    """Rows h0 … h1-1 of some channels of some images get what they are due added."""
+                     Py_ssize_t h0, Py_ssize_t h1, bint add) noexcept nogil:
+    """Rows h0 … h1-1 of some channels of some images get what they are due: added or, by the first position, written."""
     cdef Py_ssize_t* ta = <Py_ssize_t*>t.ta
     cdef Py_ssize_t* tb = <Py_ssize_t*>t.tb
-    cdef Py_ssize_t phase, h, end, v, q, q1, i, w
+    cdef Py_ssize_t phase, h, end, v, q, q1, i, w, first = g.PW // g.DW if covers(g) else 0
     for phase in range(least(g.SH, h1 - h0)):
         h = h0 + phase
         while h < h1:
             end = stretch(ta, tb, g, h, h1, &t.taps)
             for i in range(t.taps):
                 tb[i] *= g.O * t.cols
-            for v in range(g.KW):
-                q = most(0, ceil_div(g.PW - v * g.DW, g.SW)) if g.PW > v * g.DW else 0
+            for i in range(g.KW):
+                v, t.add = (first + i) % g.KW, add or i > 0
+                q = ceil_div(g.PW - v * g.DW, g.SW) if g.PW > v * g.DW else 0
                 q1 = least(g.Q, ceil_div(g.W + g.PW - v * g.DW, g.SW)) if g.W + g.PW > v * g.DW else 0
                 t.run, t.runs = q1 - q, ceil_div(end - h, g.SH)
                 t.rows = images * t.runs * t.run
@@ -362,17 +370,18 @@ cdef void conv2d_backward_data_task(real* dx, const call_t* c, Py_ssize_t task, 
     cdef grid_t t
     t.ta = <const Py_ssize_t*>(c.own + thread * c.own_size)
     t.tb = t.ta + g.KH * g.KW
-    t.ai, t.aj, t.an, t.ak, t.depth, t.add, t.relu = g.O, g.Q * g.O, g.P * g.Q * g.O, 1, Og, 1, 0
+    t.ai, t.aj, t.an, t.ak, t.depth, t.relu = g.O, g.Q * g.O, g.P * g.Q * g.O, 1, Og, 0
     t.ci, t.cj, t.cn = g.SW * g.C, g.SH * g.W * g.C, g.H * g.W * g.C
     dx += n * g.H * g.W * g.C
-    if not c.add & 1:
+    cdef bint add = c.add & 1 or not covers(&g)
+    if add and not c.add & 1:
         for image in range(images):
             memset(dx + (image * g.H + h0) * g.W * g.C, 0, (h1 - h0) * g.W * g.C * sizeof(real))
     while i < g.I:
         t.cols = t.bk = least(column_block(dx), g.I - i)
         for group in range(g.G):
             data_block(dx + group * g.I + i, dy + group * Og,
-                       <const real*>c.shared + i * g.KH * g.KW * g.O + group * Og * t.cols, &g, &t, images, h0, h1)
+                       <const real*>c.shared + i * g.KH * g.KW * g.O + group * Og * t.cols, &g, &t, images, h0, h1, add)
         i += t.cols
 
 
