@@ -15,7 +15,7 @@ from .kernel import Dims, Kernel, array, filters, image
 
 PARTS = 8  #: partial sums of a reduction over the batch, at most; fixed, so that bits do not depend on threads
 PARTED = 1 << 18  #: numbers of a convolution's weights up to which their gradient is summed in such parts
-FIRST_LEVEL = 24 * 1024  #: bytes of a convolution's outputs, or of their gradient, that are worked on at a time
+FIRST_LEVEL = 32 * 1024  #: bytes of a convolution's outputs, or of their gradient, that are worked on at a time
 
 
 def window_count(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool = False) -> int:
@@ -173,7 +173,8 @@ def _conv_weights_scratch(d: Dims, real: int) -> tuple[int, int]:
     sums = real * parts * (weights + d["O"]) if parts > 1 else 0
     rows = max(1, FIRST_LEVEL // max(1, unit * d["Q"] * min(d["O"] * real, 256))) * unit
     unpooled = rows * d["Q"] * d["O"] if "MH" in d else 0
-    return _border(d, real) + sums, _rounded(16 * rows) + real * unpooled
+    packed = rows * d["Q"] * 256  # bytes of the widest column block, for rows too long to share the cache's sets
+    return _border(d, real) + sums, _rounded(16 * rows) + packed + real * unpooled
 
 
 # --- samples: sizes that tests run; the shapes of real networks are in bench ----------------

@@ -22,7 +22,8 @@ cdef struct conv_sizes:
 cdef enum:
     TASKS = 8                # into so many the work is cut at least, where it can be
     SECOND_LEVEL = 1 << 20   # bytes of weights that stay in the second-level cache
-    FIRST_LEVEL = 24 * 1024  # bytes of outputs, or of their gradient, that stay in the first-level cache
+    FIRST_LEVEL = 32 * 1024  # bytes of outputs, or of their gradient, that stay in the first-level cache
+    IMAGES = 256 * 1024      # bytes of images that share tiles
     PACKED_ROW = 512         # bytes of a row of weights, or of dy, above which the rows of one column block are packed
                              # together: so far apart they would share few sets of the cache
 
@@ -136,13 +137,13 @@ cdef void pack_task(real* y, const call_t* c, Py_ssize_t tap, int thread) noexce
 
 
 cdef void conv_piece(real* y, const real* x, const real* weight, Py_ssize_t ld, const real* bias, const conv_sizes* g,
-                     grid_t* t, Py_ssize_t p, piece rows, Py_ssize_t q, piece cols) noexcept nogil:
-    """Outputs (p … rows.end-1, q … cols.end-1), some channels of which have these weights, in rows ld apart."""
+                     grid_t* t, Py_ssize_t images, Py_ssize_t p, piece rows, Py_ssize_t q, piece cols) noexcept nogil:
+    """Outputs (p … rows.end-1, q … cols.end-1) of some images, of channels with these weights, in rows ld apart."""
     cdef Py_ssize_t* ta = <Py_ssize_t*>t.ta
     cdef Py_ssize_t* tb = ta + g.KH * g.KW
     cdef Py_ssize_t u, v, i, at
-    t.run = cols.end - q
-    t.rows = (rows.end - p) * t.run
+    t.run, t.runs = cols.end - q, rows.end - p
+    t.rows = images * t.runs * t.run
     t.depth = (cols.last - cols.first) * g.C if merged(g) else g.I
     t.taps, t.bk, t.tb = 0, ld, NULL if few_channels(g) else tb
     for u in range(rows.first, rows.last):
@@ -158,9 +159,9 @@ cdef void conv_piece(real* y, const real* x, const real* weight, Py_ssize_t ld, 
     outer_grid[real](t, y, x, weight, bias)
 
 
-cdef void conv_rows(real* y, const call_t* c, int thread, Py_ssize_t n, Py_ssize_t p0, Py_ssize_t p1, Py_ssize_t block0,
-                    Py_ssize_t block1) noexcept nogil:
-    """Rows p0 … p1-1 of image n, and of their channels some column blocks, to y, where the first row is."""
+cdef void conv_rows(real* y, const call_t* c, int thread, Py_ssize_t n, Py_ssize_t images, Py_ssize_t p0, Py_ssize_t p1,
+                    Py_ssize_t block0, Py_ssize_t block1) noexcept nogil:
+    """Rows p0 … p1-1 of images from n on, and of their channels some column blocks, to y, where the first row is."""
     cdef conv_sizes g = sizes_of(c)
     cdef const real* x = <const real*>c.p[2] + n * g.H * g.W * g.C
     cdef const real* weight = <const real*>c.p[3]
@@ -170,7 +171,8 @@ cdef void conv_rows(real* y, const call_t* c, int thread, Py_ssize_t n, Py_ssize
     cdef piece rows, cols
     cdef grid_t t
     t.ta = <const Py_ssize_t*>(c.own + thread * c.own_size)
-    t.ai, t.aj, t.ak, t.ci, t.cj, t.add, t.relu = g.SW * g.C, g.SH * g.W * g.C, 1, g.O, g.Q * g.O, 0, <int>g.relu
+    t.ai, t.aj, t.an, t.ak, t.add, t.relu = g.SW * g.C, g.SH * g.W * g.C, g.H * g.W * g.C, 1, 0, <int>g.relu
+    t.ci, t.cj, t.cn = g.O, g.Q * g.O, g.P * g.Q * g.O
     for block in range(block0, block1):
         group, o = block // blocks, block // blocks * Og + block % blocks * column_block(y)
         t.cols = least(column_block(y), (group + 1) * Og - o)
@@ -183,7 +185,7 @@ cdef void conv_rows(real* y, const call_t* c, int thread, Py_ssize_t n, Py_ssize
             while q < g.Q:
                 cols = piece_at(q, g.Q, g.KW, g.SW, g.PW, g.DW, g.W)
                 conv_piece(y + ((p - p0) * g.Q + q) * g.O + o, x + group * g.I, weight if packed else weight + o, ld,
-                           bias + o if bias != NULL else NULL, &g, &t, p, rows, q, cols)
+                           bias + o if bias != NULL else NULL, &g, &t, images, p, rows, q, cols)
                 q = cols.end
             p = rows.end
 
@@ -197,12 +199,18 @@ cdef inline Py_ssize_t rounds(real* y, const conv_sizes* g) noexcept nogil:
     return least(column_blocks(y, g), ceil_div(g.KH * g.KW * g.I * g.O * <Py_ssize_t>sizeof(real), SECOND_LEVEL))
 
 
+cdef inline Py_ssize_t batches(const conv_sizes* g, Py_ssize_t turns, Py_ssize_t image) noexcept nogil:
+    """Into how many batches the images, of so many bytes, are cut: small ones share tiles, as far as tasks are left."""
+    return most(1, most(least(g.N, TASKS // turns), g.N * image // IMAGES))
+
+
 cdef void conv2d_task(real* y, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
     cdef conv_sizes g = sizes_of(c)
-    cdef Py_ssize_t blocks = row_blocks(g.N, g.P), turns = rounds(y, &g), turn = task // (g.N * blocks)
-    cdef Py_ssize_t n = task // blocks % g.N, p0 = cut(g.P, blocks, task % blocks), p1 = cut(g.P, blocks, task % blocks + 1)
-    conv_rows(y + (n * g.P + p0) * g.Q * g.O, c, thread, n, p0, p1, cut(column_blocks(y, &g), turns, turn),
-              cut(column_blocks(y, &g), turns, turn + 1))
+    cdef Py_ssize_t turns = rounds(y, &g), parts = batches(&g, turns, g.H * g.W * g.C * <Py_ssize_t>sizeof(real))
+    cdef Py_ssize_t blocks = row_blocks(g.N, g.P), part = task // blocks % parts, turn = task // (parts * blocks)
+    cdef Py_ssize_t n = cut(g.N, parts, part), p0 = cut(g.P, blocks, task % blocks), p1 = cut(g.P, blocks, task % blocks + 1)
+    conv_rows(y + (n * g.P + p0) * g.Q * g.O, c, thread, n, cut(g.N, parts, part + 1) - n, p0, p1,
+              cut(column_blocks(y, &g), turns, turn), cut(column_blocks(y, &g), turns, turn + 1))
 
 
 cdef inline Py_ssize_t pooled_rows(real* y, const conv_sizes* g) noexcept nogil:
@@ -213,6 +221,7 @@ cdef inline Py_ssize_t pooled_rows(real* y, const conv_sizes* g) noexcept nogil:
 cdef void conv2d_max_pool2d_task(real* y, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
     cdef conv_sizes g = sizes_of(c)
     cdef uint16_t* index = <uint16_t*>c.p[1]
+    cdef uint16_t* place
     cdef Py_ssize_t YH = g.P // g.MH, YW = g.Q // g.MW, line = g.Q * g.O, r, first, end, high
     cdef Py_ssize_t blocks = row_blocks(g.N, YH), n = task // blocks, at
     cdef real* rows = <real*>(c.own + thread * c.own_size + conv_tables(&g))
@@ -220,13 +229,14 @@ cdef void conv2d_max_pool2d_task(real* y, const call_t* c, Py_ssize_t task, int 
     first, end = cut(YH, blocks, task % blocks), cut(YH, blocks, task % blocks + 1)
     while first < end:
         high = least(high, end - first)
-        conv_rows(rows, c, thread, n, first * g.MH, (first + high) * g.MH, 0, column_blocks(y, &g))
+        conv_rows(rows, c, thread, n, 1, first * g.MH, (first + high) * g.MH, 0, column_blocks(y, &g))
         for r in range(high):
             at = (n * YH + first + r) * YW * g.O
+            place = index + at if index != NULL else NULL
             if real is float:
-                pool_relu_f32(y + at, index + at if index != NULL else NULL, rows + r * g.MH * line, g.MH, g.MW, line, g.O, YW)
+                pool_relu_f32(y + at, place, rows + r * g.MH * line, g.MH, g.MW, line, g.O, YW)
             else:
-                pool_relu_f64(y + at, index + at if index != NULL else NULL, rows + r * g.MH * line, g.MH, g.MW, line, g.O, YW)
+                pool_relu_f64(y + at, place, rows + r * g.MH * line, g.MH, g.MW, line, g.O, YW)
         first += high
 
 
@@ -248,7 +258,8 @@ cdef void conv2d(real* y, const call_t* c) noexcept nogil:
     cdef call_t r = uniform(c, False, sizes_of(c).MH != 0)
     cdef conv_sizes g = sizes_of(&r)
     r.p[1], r.p[2], r.p[3], r.p[4] = NULL, c.p[1], c.p[2], c.p[3]
-    conv_forward(y, &r, <task_fn>conv2d_task[real], rounds(y, &g) * g.N * row_blocks(g.N, g.P))
+    cdef Py_ssize_t turns = rounds(y, &g), parts = batches(&g, turns, g.H * g.W * g.C * <Py_ssize_t>sizeof(real))
+    conv_forward(y, &r, <task_fn>conv2d_task[real], turns * parts * row_blocks(g.N, g.P))
 
 
 cdef void conv2d_max_pool2d(real* y, const call_t* c) noexcept nogil:
@@ -315,47 +326,62 @@ cdef Py_ssize_t stretch(Py_ssize_t* ta, Py_ssize_t* tb, const conv_sizes* g, Py_
     return end
 
 
-cdef void data_block(real* dx, const real* dy, const real* flipped, const conv_sizes* g, grid_t* t, Py_ssize_t h0,
-                     Py_ssize_t h1) noexcept nogil:
-    """Rows h0 … h1-1 of some channels of an image get what they are due added."""
+cdef inline bint covers(const conv_sizes* g) noexcept nogil:
+    """Whether one position of a kernel's row reaches all pixels of dx, so that its products can be written, not added."""
+    return (g.SH == 1 and g.SW == 1 and g.P == g.H and g.Q == g.W and g.PH % g.DH == 0 and g.PW % g.DW == 0)
+
+
+cdef void data_block(real* dx, const real* dy, const real* flipped, const conv_sizes* g, grid_t* t, Py_ssize_t images,
+                     Py_ssize_t h0, Py_ssize_t h1, bint add) noexcept nogil:
+    """Rows h0 … h1-1 of some channels of some images get what they are due: added or, by the first position, written."""
     cdef Py_ssize_t* ta = <Py_ssize_t*>t.ta
     cdef Py_ssize_t* tb = <Py_ssize_t*>t.tb
-    cdef Py_ssize_t phase, h, end, v, q, q1, i, w
+    cdef Py_ssize_t phase, h, end, v, q, q1, i, w, first = g.PW // g.DW if covers(g) else 0
     for phase in range(least(g.SH, h1 - h0)):
         h = h0 + phase
         while h < h1:
             end = stretch(ta, tb, g, h, h1, &t.taps)
             for i in range(t.taps):
                 tb[i] *= g.O * t.cols
-            for v in range(g.KW):
-                q = most(0, ceil_div(g.PW - v * g.DW, g.SW)) if g.PW > v * g.DW else 0
+            for i in range(g.KW):
+                v, t.add = (first + i) % g.KW, add or i > 0
+                q = ceil_div(g.PW - v * g.DW, g.SW) if g.PW > v * g.DW else 0
                 q1 = least(g.Q, ceil_div(g.W + g.PW - v * g.DW, g.SW)) if g.W + g.PW > v * g.DW else 0
-                t.run = q1 - q
-                t.rows = ceil_div(end - h, g.SH) * t.run
+                t.run, t.runs = q1 - q, ceil_div(end - h, g.SH)
+                t.rows = images * t.runs * t.run
                 w = q * g.SW - g.PW + v * g.DW
                 if t.run > 0 and t.taps > 0:
                     outer_grid[real](t, dx + (h * g.W + w) * g.C, dy + q * g.O, flipped + v * g.O * t.cols, NULL)
             h += ceil_div(end - h, g.SH) * g.SH
 
 
+cdef inline Py_ssize_t data_batches(real* dx, const call_t* c, const conv_sizes* g) noexcept nogil:
+    """As `batches`; where dy is unpooled, each image by itself."""
+    return g.N if c.p[3] != NULL else batches(g, 1, g.P * g.Q * g.O * <Py_ssize_t>sizeof(real))
+
+
 cdef void conv2d_backward_data_task(real* dx, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
     cdef conv_sizes g = sizes_of(c)
-    cdef Py_ssize_t blocks = row_blocks(g.N, g.H), n = task // blocks, Og = g.O // g.G, group, i = 0
+    cdef Py_ssize_t blocks = row_blocks(g.N, g.H), parts = data_batches(dx, c, &g), part = task // blocks, group, i = 0
+    cdef Py_ssize_t n = cut(g.N, parts, part), images = cut(g.N, parts, part + 1) - n, Og = g.O // g.G, image
     cdef Py_ssize_t h0 = cut(g.H, blocks, task % blocks), h1 = cut(g.H, blocks, task % blocks + 1)
     cdef real* unpooled = <real*>(c.own + thread * c.own_size + conv_tables(&g))
     cdef const real* dy = gradient_rows(unpooled, <const real*>c.p[1], <const uint16_t*>c.p[3], &g, n * g.P, g.P)
     cdef grid_t t
     t.ta = <const Py_ssize_t*>(c.own + thread * c.own_size)
     t.tb = t.ta + g.KH * g.KW
-    t.ai, t.aj, t.ak, t.ci, t.cj, t.depth, t.add, t.relu = g.O, g.Q * g.O, 1, g.SW * g.C, g.SH * g.W * g.C, Og, 1, 0
+    t.ai, t.aj, t.an, t.ak, t.depth, t.relu = g.O, g.Q * g.O, g.P * g.Q * g.O, 1, Og, 0
+    t.ci, t.cj, t.cn = g.SW * g.C, g.SH * g.W * g.C, g.H * g.W * g.C
     dx += n * g.H * g.W * g.C
-    if not c.add & 1:
-        memset(dx + h0 * g.W * g.C, 0, (h1 - h0) * g.W * g.C * sizeof(real))
+    cdef bint add = c.add & 1 or not covers(&g)
+    if add and not c.add & 1:
+        for image in range(images):
+            memset(dx + (image * g.H + h0) * g.W * g.C, 0, (h1 - h0) * g.W * g.C * sizeof(real))
     while i < g.I:
         t.cols = t.bk = least(column_block(dx), g.I - i)
         for group in range(g.G):
             data_block(dx + group * g.I + i, dy + group * Og,
-                       <const real*>c.shared + i * g.KH * g.KW * g.O + group * Og * t.cols, &g, &t, h0, h1)
+                       <const real*>c.shared + i * g.KH * g.KW * g.O + group * Og * t.cols, &g, &t, images, h0, h1, add)
         i += t.cols
 
 
@@ -363,7 +389,8 @@ cdef void conv_backward_data(real* dx, const call_t* c) noexcept nogil:
     cdef conv_sizes g = sizes_of(c)
     cdef double weights = g.KH * g.KW * g.I * g.O
     parallel(<task_fn>flip_task[real], c, g.KH * g.KW, 10 * BYTE * weights)
-    parallel(<task_fn>conv2d_backward_data_task[real], c, g.N * row_blocks(g.N, g.H), FLOP * 2 * g.N * g.P * g.Q * weights)
+    parallel(<task_fn>conv2d_backward_data_task[real], c, data_batches(dx, c, &g) * row_blocks(g.N, g.H),
+             FLOP * 2 * g.N * g.P * g.Q * weights)
 
 
 cdef void conv2d_backward_data(real* dx, const call_t* c) noexcept nogil:
@@ -421,7 +448,8 @@ cdef void weights_band(real* dweight, const real* dy, Py_ssize_t ld, const real*
     cdef Py_ssize_t q = ceil_div(g.PW - v * g.DW, g.SW) if g.PW > v * g.DW else 0
     cdef Py_ssize_t q1 = least(g.Q, ceil_div(g.W + g.PW - v * g.DW, g.SW)) if g.W + g.PW > v * g.DW else 0
     t.run = g.KW * g.C if unpadded(g) else g.I
-    t.rows = g.KH * t.run if few_channels(g) else t.run
+    t.runs = g.KH if few_channels(g) else 1
+    t.rows = t.runs * t.run
     t.depth, t.taps = most(0, q1 - q), 0
     for r in range(row, row + count):
         h = r % g.P * g.SH - g.PH + u * g.DH
@@ -433,22 +461,36 @@ cdef void weights_band(real* dweight, const real* dy, Py_ssize_t ld, const real*
     outer_grid[real](t, dweight + (u * g.KW + v) * g.I * g.O, x, dy, NULL)
 
 
+cdef const real* packed_rows(real* packed, const real* dy, const conv_sizes* g, Py_ssize_t pixels,
+                             Py_ssize_t cols) noexcept nogil:
+    """One column block of some pixels of dy, side by side."""
+    cdef Py_ssize_t i
+    for i in range(pixels):
+        memcpy(packed + i * cols, dy + i * g.O, cols * sizeof(real))
+    return packed
+
+
 cdef void conv2d_backward_weights_task(real* dweight, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
     cdef conv_sizes g = sizes_of(c)
     cdef plan_t s = weights_plan(dweight, &g)
     cdef real* dbias = <real*>c.p[1]
     cdef const real* dy
+    cdef const real* columns = NULL
     cdef const real* x = <const real*>c.p[3]
     cdef Py_ssize_t part = task // s.shares, share = task % s.shares, Og = g.O // g.G, band, block, group, o
+    cdef bint packing = g.O * <Py_ssize_t>sizeof(real) > PACKED_ROW
     cdef Py_ssize_t row = cut(s.units, s.parts, part) * s.unit, end = cut(s.units, s.parts, part + 1) * s.unit, count, most_rows
     cdef bint add = c.add & 1, add_bias = (c.add & 2) != 0
     cdef real* own
+    cdef real* packed
     cdef grid_t t
     most_rows = chunk_rows(dweight, &g)
     t.ta = <const Py_ssize_t*>(c.own + thread * c.own_size)
     t.tb = t.ta + most_rows
-    own = <real*>(c.own + thread * c.own_size + ceil_div(2 * most_rows * sizeof(Py_ssize_t), 64) * 64)
-    t.ai, t.aj, t.ak, t.ci, t.cj, t.relu = 1, g.DH * g.W * g.C, g.SW * g.C, g.O, g.KW * g.I * g.O, 0
+    packed = <real*>(c.own + thread * c.own_size + ceil_div(2 * most_rows * sizeof(Py_ssize_t), 64) * 64)
+    own = packed + most_rows * g.Q * column_block(dweight) if packing else packed
+    t.ai, t.aj, t.an, t.ak, t.relu = 1, g.DH * g.W * g.C, 0, g.SW * g.C, 0
+    t.ci, t.cj, t.cn = g.O, g.KW * g.I * g.O, 0
     if s.parts > 1:
         dweight = <real*>c.shared + part * s.weights if dweight != NULL else NULL
         dbias = <real*>c.shared + s.parts * s.weights + part * g.O if dbias != NULL else NULL
@@ -458,6 +500,7 @@ cdef void conv2d_backward_weights_task(real* dweight, const call_t* c, Py_ssize_
         dy = gradient_rows(own, <const real*>c.p[2], <const uint16_t*>c.p[4], &g, row, count)
         if dbias != NULL and share == 0:
             sum_rows(dbias, dy, count * g.Q, g.O, g.O, add_bias)
+        columns = NULL
         for band in range(cut(s.blocks * s.taps, s.shares, share), cut(s.blocks * s.taps, s.shares, share + 1)):
             if dweight == NULL:
                 break
@@ -465,7 +508,9 @@ cdef void conv2d_backward_weights_task(real* dweight, const call_t* c, Py_ssize_
             group = block // (s.blocks // g.G)
             o = group * Og + block % (s.blocks // g.G) * column_block(dweight)
             t.cols, t.add = least(column_block(dweight), (group + 1) * Og - o), add
-            weights_band(dweight + o, dy + o, g.O, x + group * g.I, &g, &t, band % s.taps, row, count)
+            if columns == NULL or band % s.taps == 0:
+                columns = packed_rows(packed, dy + o, &g, count * g.Q, t.cols) if packing else dy + o
+            weights_band(dweight + o, columns, t.cols if packing else g.O, x + group * g.I, &g, &t, band % s.taps, row, count)
         add = add_bias = True
         row += count
         if row >= end:

@@ -2,10 +2,10 @@
 
 cdef extern from "tiles.h" nogil:
     ctypedef struct grid_t:
-        Py_ssize_t rows, run, cols, depth, taps
+        Py_ssize_t rows, run, runs, cols, depth, taps
         const Py_ssize_t *ta
         const Py_ssize_t *tb
-        Py_ssize_t ai, aj, ak, bk, ci, cj
+        Py_ssize_t ai, aj, an, ak, bk, ci, cj, cn
         int add, relu
     ctypedef struct dot_f32 "dot_t_f32":
         Py_ssize_t rows, cols, depth
@@ -67,8 +67,8 @@ cdef inline void outer(real* c, Py_ssize_t ci, const real* a, Py_ssize_t ai, Py_
     """C (rows, cols) (+)= A (rows, depth) x B (depth, cols)."""
     cdef Py_ssize_t zero = 0
     cdef grid_t g
-    g.rows, g.run, g.cols, g.depth, g.taps, g.ta, g.tb = rows, rows, cols, depth, 1, &zero, &zero
-    g.ai, g.aj, g.ak, g.bk, g.ci, g.cj, g.add, g.relu = ai, 0, ak, bk, ci, 0, add, 0
+    g.rows, g.run, g.runs, g.cols, g.depth, g.taps, g.ta, g.tb = rows, rows, 1, cols, depth, 1, &zero, &zero
+    g.ai, g.aj, g.an, g.ak, g.bk, g.ci, g.cj, g.cn, g.add, g.relu = ai, 0, 0, ak, bk, ci, 0, 0, add, 0
     outer_grid[real](&g, c, a, b, NULL)
 
 

@@ -15,13 +15,14 @@ static const int outer_rows[] = {12, 6};
 
 #define LOW_ROWS 6 /* tiles up to here have an address for each row, so that their rows may lie anywhere */
 
-/* An outer product: see tiles_of.h. The rows of A and C come in runs, in which they lie ai and ci apart, the runs aj and cj.
+/* An outer product: see tiles_of.h. The rows of A and C come in runs, in which they lie ai and ci apart, and the runs in images: runs
+ * lie aj and cj apart, images an and cn.
  * Results begin with the bias (NULL: 0) or, if `add` says so, with what is there. Without tb the depth is 1 and the rows of
  * B follow each other from tap to tap. */
 typedef struct {
-    ptrdiff_t rows, run, cols, depth, taps;
+    ptrdiff_t rows, run, runs, cols, depth, taps; /* run: rows of one; runs: of one image */
     const ptrdiff_t *ta, *tb;
-    ptrdiff_t ai, aj, ak, bk, ci, cj;
+    ptrdiff_t ai, aj, an, ak, bk, ci, cj, cn;
     int add, relu;
 } grid_t;
 

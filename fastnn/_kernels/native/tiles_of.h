@@ -37,16 +37,17 @@ INLINE void NAME(outer_tile)(const int R, const int NV, const int masked, const 
     }
     const ptrdiff_t ai = o->ai, ai3 = 3 * ai, bk = o->bk;
     const T *b = p->b;
+    /* Row addresses come from memory for each tap: the compiler would keep them in vector registers, from where they reach
+     * the address units only when all products before them are done. */
     if (!o->tb) /* a single loop for short sums */
-        for (ptrdiff_t t = 0; t < o->taps; t++, b += bk) {
+        for (const ptrdiff_t *ta = o->ta, *end = ta + o->taps; ta < end; ta++, b += bk) {
+            __asm__ volatile("" ::: "memory");
             const T *a[LOW_ROWS];
-            UNROLL for (int q = 0; q < starts; q++) a[q] = p->a[q] + o->ta[t];
+            UNROLL for (int q = 0; q < starts; q++) a[q] = p->a[q] + *ta;
             ADD_PRODUCTS(a)
         }
     else
         for (ptrdiff_t t = 0; t < o->taps; t++) {
-            /* Addresses come from memory for each tap: the compiler would keep them in vector registers, from where they
-             * reach the address units only when all products before them are done. */
             __asm__ volatile("" ::: "memory");
             const ptrdiff_t at = o->ta[t], ak = o->ak;
             const T *a[LOW_ROWS];
@@ -110,16 +111,18 @@ NOINLINE void NAME(outer)(const grid_t *o, T *c, const T *a, const T *b, const T
         const ptrdiff_t most = o->run <= LOW_ROWS ? LOW_ROWS : outer_rows[nv - 1];
         const ptrdiff_t stretch = most == LOW_ROWS ? o->rows : o->run, tiles = (stretch + most - 1) / most;
         p.b = b + j, p.bias = bias ? bias + j : bias;
-        ptrdiff_t run = 0, place = 0, left = 0; /* of the next row; tiles left of this stretch, and the higher of them */
+        ptrdiff_t image = 0, run = 0, place = 0; /* of the next row */
+        ptrdiff_t left = 0; /* tiles of this stretch */
         for (ptrdiff_t done = 0, higher = 0, rows; done < o->rows; done += rows, left--, higher--) {
             if (!left) left = tiles, higher = stretch % tiles;
             rows = stretch / tiles + (higher > 0);
             const ptrdiff_t each = rows <= LOW_ROWS ? 1 : 4;
             for (ptrdiff_t r = 0; r < rows; r += each) {
-                p.a[r / each] = a + run * o->aj + place * o->ai;
-                p.c[r / each] = c + j + run * o->cj + place * o->ci;
+                p.a[r / each] = a + image * o->an + run * o->aj + place * o->ai;
+                p.c[r / each] = c + j + image * o->cn + run * o->cj + place * o->ci;
                 place += rows - r < each ? rows - r : each;
                 if (place == o->run) place = 0, run++;
+                if (run == o->runs) run = 0, image++;
             }
             NAME(outer_fns)[nv - 1][rows - 1][masked](&p);
         }
