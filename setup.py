@@ -11,7 +11,18 @@ from setuptools.command.build_ext import build_ext
 
 NATIVE = "fastnn/_kernels/native"
 #: -O3 for vector code, but nothing that changes results; no -march=native: a wheel runs on every processor.
-COMMON = ["-O3", "-g0", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"]
+COMMON = [
+    *("-O3", "-g0", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"),
+    "-fno-strict-aliasing",  # kernels read the sizes of a call as a struct of their own
+]
+    "-O3",
+    "-g0",
+    "-std=gnu11",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fno-strict-aliasing",
+    "-fvisibility=hidden",
+]
 ISA_FLAGS = {
     "base": [],
     "avx2": ["-mavx2", "-mfma"],
