@@ -15,14 +15,6 @@ COMMON = [
     *("-O3", "-g0", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"),
     "-fno-strict-aliasing",  # kernels read the sizes of a call as a struct of their own
 ]
-    "-O3",
-    "-g0",
-    "-std=gnu11",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-fno-strict-aliasing",
-    "-fvisibility=hidden",
-]
 ISA_FLAGS = {
     "base": [],
     "avx2": ["-mavx2", "-mfma"],
