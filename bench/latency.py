@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 
 import fastnn
 
@@ -101,17 +103,25 @@ def starts(peers: Sequence[str], threads: int, repeats: int) -> list[Start]:
 
 def _start(peer: str, threads: int, repeats: int) -> Start:
     package = PEERS[peer].package
-    imports = [import_time(package) for _ in range(repeats)]
+    with TemporaryDirectory() as cache:
+        imports = [import_time(package, cache) for _ in range(repeats + 1)][1:]  # the first one compiles to byte code
     steps = [_first_steps(peer, threads) for _ in range(3)]
     size = installed_bytes(PEERS[peer].distribution or package) - installed_bytes("numpy")
     first, later = (1e3 * median(values) for values in zip(*steps, strict=True))
     return Start(peer, median(seconds for seconds, _ in imports), size / 1e6, imports[0][1], first, later)
 
 
-def import_time(package: str) -> tuple[float, list[str]]:
-    """Seconds that a fresh process takes to import a package after NumPy, and what heavy ones it imports with it."""
+def import_time(package: str, cache: str) -> tuple[float, list[str]]:
+    """Seconds that a fresh process takes to import a package after NumPy, and what heavy ones it imports with it.
+
+    cache: a folder for byte code, so that it is kept whatever Python is told here, as it is in an installation.
+    """
     code = _IMPORT.format(package=package, heavy=HEAVY)
-    reply = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": cache}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    reply = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment
+    ).stdout
     seconds, heavy = json.loads(reply)
     return seconds, heavy
 

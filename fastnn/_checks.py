@@ -54,7 +54,9 @@ def check_data(model: Layer, x: Any, y: Any, loss: Loss, prefix: str = "") -> tu
     _check_finite(x, f"{prefix}x")
     scores = scores_of_one(model, x, f"{prefix}x")
     if not hasattr(loss, "count_correct"):
-        return x, _check_targets(model, y, len(x), f"{prefix}y")
+        targets = check_targets(_real(y, model, f"{prefix}y"), len(x), f"{prefix}y")
+        _check_finite(targets, f"{prefix}y")
+        return x, targets
     if np.ndim(scores) != 2 or len(scores) != 1:
         shape = np.shape(scores)
         raise ShapeError(f"{prefix}x: expected scores (1, classes) from the model for one sample, got {shape}")
@@ -71,12 +73,10 @@ def scores_of_one(model: Layer, x: Array, what: str = "x") -> Any:
         raise ShapeError(f"{what}: it does not fit the model: {error}") from error
 
 
-def _check_targets(model: Layer, y: Any, count: int, what: str) -> Array:
-    """Targets that are no labels: real numbers, one entry for each sample."""
-    targets = _real(y, model, what)
+def check_targets(targets: Array, count: int, what: str) -> Array:
+    """Targets that are no labels: one entry for each sample."""
     if targets.ndim < 1 or len(targets) != count:
         raise ShapeError(f"{what}: expected {count} targets, one for each sample, got shape {targets.shape}")
-    _check_finite(targets, what)
     return targets
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ._checks import check_data, check_loss, check_model, scores_of_one
+from ._checks import check_data, check_loss, check_model, check_targets, scores_of_one
 from ._errors import ShapeError
 from ._kernels import Array, active
 from ._kernels.replay import Replayer, Results, another, without_gaps
@@ -15,7 +15,7 @@ from .layers.layer import as_real, caller, signature
 from .losses import Loss, check_labels, check_range, computed, counted, is_mean
 from .optim import Optimizer, bound
 
-_BUSY = "a step cannot be replayed within another one, or by two threads at once"
+_WITHIN = "a step cannot be replayed while these very calls are being recorded"
 STRETCH = 0.05  #: seconds of replay after which Python may serve signals
 
 
@@ -63,8 +63,8 @@ class CapturedStep:
     def __call__(self, x: Array, y: Array) -> float:
         """One step on a batch; returns its loss before the update.
 
-        x: (N, …), y: (N,) labels or (N, …) targets, as of `fit`. Raises what `fit` raises, and `CaptureError` where the
-        step cannot be replayed any more.
+        x: (N, …), y: (N,) labels or (N, …) targets, as of `fit`. Raises what `fit` raises of shapes, dtypes and labels
+        (it does not look for NaN), and `CaptureError` where the step cannot be replayed any more. Threads take turns.
         """
         loss: float | None = self._call((x, y))
         return self._prepared(x, y) if loss is None else loss
@@ -93,7 +93,7 @@ class CapturedStep:
         record = self._record(slots)
         times = record.times(slots)
         if times is None:
-            raise CaptureError(_BUSY)
+            raise CaptureError(_WITHIN)
         return [(*name, 1e6 * seconds) for name, seconds in zip(record.names, times, strict=True)]
 
     def _prepared(self, x: Any, y: Any) -> float:
@@ -102,7 +102,7 @@ class CapturedStep:
         self._call = self._record(slots).call
         loss: float | None = self._call(slots)
         if loss is None:
-            raise CaptureError(_BUSY)
+            raise CaptureError(_WITHIN)
         return loss
 
     def _record(self, slots: tuple[Array, Array]) -> Any:
@@ -115,17 +115,18 @@ class CapturedStep:
         return record
 
     def _as_slots(self, x: Any, y: Any) -> tuple[Array, Array]:
-        """x and y as kernels take them, without gaps."""
+        """x and y as kernels take them: of the right dtype, aligned, without gaps, and apart from each other."""
         dtype = self._step.model.dtype
         x = as_real(x, dtype, "x")
-        if not self._classes:
-            y = as_real(y, dtype, "y")
-            if len(y) != len(x):
-                raise ShapeError(f"y: expected {len(x)} targets, one for each sample, got shape {y.shape}")
-        else:
+        if x.ndim < 1 or x.size == 0:
+            raise ShapeError(f"x: expected at least one sample, got shape {x.shape}")
+        if self._classes:
             y = check_labels(y, len(x), "y")
             check_range(y, self._classes, "y")
-        return without_gaps(x), np.ascontiguousarray(y)
+        else:
+            y = check_targets(as_real(y, dtype, "y"), len(x), "y")
+        x, y = without_gaps(x), without_gaps(np.ascontiguousarray(y))
+        return x, y.copy() if np.may_share_memory(x, y) else y
 
 
 def capture(model: Layer, loss: Loss, optimizer: Optimizer, x: Any, y: Any) -> CapturedStep:
@@ -145,6 +146,9 @@ def capture(model: Layer, loss: Loss, optimizer: Optimizer, x: Any, y: Any) -> C
         raise CaptureError(f"{type(loss).__name__} is not made of kernels: it has no `compute`")
     if active().Record is None:
         raise CaptureError(f"the {active().name} backend cannot replay: it runs from Python")
+    for layer in model.modules():
+        if not layer.replays:
+            raise CaptureError(f"{layer.label} is not to be replayed: its `replays` is False")
     model.zero_grad()  # an earlier step may have been broken off half-way
     captured = CapturedStep(step, scores_of_one(model, x).shape[1] if hasattr(loss, "count_correct") else 0, len(x))
     captured._record(captured._as_slots(x, y))

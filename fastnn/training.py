@@ -77,7 +77,7 @@ def fit(
     model.zero_grad()  # an earlier step may have been broken off half-way
     show = shown(progress, epochs)
     history = History()
-    training = _Pass(step, (images_last(x), y), loss, step.signature, step.optimizer.refresh)
+    training = _Pass(model, step, (images_last(x), y), loss, step.signature, step.optimizer.refresh)
     validating = None if validation is None else _evaluation(model, validation, loss)
     listening = [hook for hook in hooks if type(hook).on_batch_end is not Callback.on_batch_end]
     stop = _stop(len(x), batch_size, drop_last)
@@ -162,6 +162,7 @@ class _Pass:
 
     def __init__(
         self,
+        model: Layer,
         body: Callable[[Array, Array], Results],
         data: tuple[Array, Array],
         loss: Loss,
@@ -170,6 +171,7 @@ class _Pass:
     ) -> None:
         """body: from a batch (x, y) to its loss and how many were right; signature, refresh: as of `Replayer`."""
         self._data, self._loss, self._body = data, loss, body
+        self._replays = all(layer.replays for layer in model.modules())
         self._in_order = Replayer(body, signature, caller, refresh)
         self._permuted = Replayer(self._gather, signature, caller, refresh)
 
@@ -189,7 +191,7 @@ class _Pass:
 
         One batch at a time, or about 50 ms of replayed ones, whose last loss is not known.
         """
-        replay = replay and hasattr(self._loss, "compute")
+        replay = replay and hasattr(self._loss, "compute") and self._replays
         replayer, body = (self._in_order, self._body) if order is None else (self._permuted, self._gather)
         sources = self._data if order is None else (order,)
         at = 0
@@ -224,7 +226,7 @@ def _evaluation(model: Layer, data: tuple[Array, Array], loss: Loss) -> _Pass:
         scores = model.forward(x, train=False)[0]
         return computed(loss, scores, y, need_grad=False)[0], *counted(loss, scores, y)
 
-    return _Pass(body, data, loss, lambda: [*signature(model), *vars(loss).values()])
+    return _Pass(model, body, data, loss, lambda: [*signature(model), *vars(loss).values()])
 
 
 def _stop(samples: int, batch_size: int, drop_last: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -516,8 +517,28 @@ def test_bad_batches_are_refused_and_change_nothing() -> None:
             step(x, y)
         for key, value in model.state_dict().items():
             assert np.array_equal(value, before[key])
-    x = ROWS[:20].astype(np.float64)
-    assert np.isfinite(step(x, Y[:20].astype(np.int8)))  # of another dtype: converted
+    for x, y in ((ROWS[:0], Y[:0]), (np.float32(1), Y[:1])):
+        with pytest.raises(fn.ShapeError, match="x: expected at least one sample"):
+            step(x, y)
+        with pytest.raises(fn.ShapeError, match="x: expected at least one sample"):
+            step.epoch(x, y)
+
+
+def test_batches_of_other_dtypes_and_alignments_are_converted() -> None:
+    twins = Twins()
+    bytes_ = np.zeros(20 * 12 * 4 + 1, np.uint8)
+    crooked = bytes_[1:].view(np.float32).reshape(20, 12)
+    crooked[...] = ROWS[:20]
+    for x, y in (
+        (ROWS[:20].astype(np.float64), Y[:20]),
+        (ROWS[:20], Y[:20].astype(np.int8)),
+        (ROWS[:20], Y[:20].astype(np.longlong)),
+        (ROWS[:20].astype(">f4"), Y[:20].tolist()),
+        (crooked, Y[:20]),
+    ):
+        expected = eager(twins.models[1], twins.optimizers[1], ROWS[:20], Y[:20])
+        assert twins.step_(x, y) == expected
+        assert_same(*twins.models)
 
 
 # --- predictions ------------------------------------------------------------------------------------------------------
@@ -556,16 +577,21 @@ def test_predictions_follow_the_weights() -> None:
 
 
 def test_threads_may_predict_at_once() -> None:
-    model = cnn()
-    expected = [model(X[i : i + 1]) for i in range(90)]
-    wrong: list[int] = []
+    models = cnn(), mlp()
+    data = X, ROWS
+    expected = [[model(x[i : i + 1]) for i in range(90)] for model, x in zip(models, data, strict=True)]
+    wrong: list[tuple[int, int]] = []
 
     def predict(start: int) -> None:
-        for i in range(start, start + 400):
-            if not np.array_equal(model.scores(X[i % 90 : i % 90 + 1]), expected[i % 90]):
-                wrong.append(i)
+        for i in range(start, start + 600):
+            which = i % 2
+            found = models[which].scores(data[which][i % 90 : i % 90 + 1])
+            if not np.array_equal(found, expected[which][i % 90]):
+                wrong.append((which, i))
+            if i % 50 == 0:
+                k.changed()  # as a layer made in another thread would
 
-    threads = [threading.Thread(target=predict, args=(20 * i,)) for i in range(4)]
+    threads = [threading.Thread(target=predict, args=(21 * i,)) for i in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -587,26 +613,54 @@ def test_threads_may_train_at_once() -> None:
         assert_same(models[0], model)
 
 
-def test_a_step_inside_of_another_thread_is_refused_not_mixed_up() -> None:
-    model = cnn()
-    step = fn.capture(model, fn.CrossEntropyLoss(), sgd(model), X[:20], Y[:20])
-    found: list[Any] = []
-
-    def train() -> None:
-        for _ in range(50):
-            try:
-                found.append(step(X[:20], Y[:20]))
-            except fn.CaptureError as error:
-                found.append(str(error))
-
-    threads = [threading.Thread(target=train) for _ in range(3)]
+def test_threads_that_share_a_captured_step_take_turns() -> None:
+    a, b = cnn(), cnn()
+    step = fn.capture(b, fn.CrossEntropyLoss(), sgd(b), X[:20], Y[:20])
+    threads = [threading.Thread(target=lambda: [step(X[:20], Y[:20]) for _ in range(25)]) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == 150
-    assert any(isinstance(loss, float) for loss in found)
-    assert all(np.isfinite(loss) if isinstance(loss, float) else "by two threads" in loss for loss in found)
+    optimizer = sgd(a)
+    for _ in range(75):
+        eager(a, optimizer, X[:20], Y[:20])
+    assert_same(a, b)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_child_captures_while_its_parent_recorded() -> None:
+    class Forks(fn.Layer):
+        def forward(self, x: Array, train: bool = False) -> tuple[Array, Backward]:
+            if train and not done:
+                done.append(os.fork())  # in the child, the recording goes on
+            return x, lambda dy, need_dx=True: dy
+
+    done: list[int] = []
+    model = mlp(Forks())
+    fn.capture(model, fn.CrossEntropyLoss(), sgd(model), ROWS[:15], Y[:15])(ROWS[:15], Y[:15])
+    if done[0] == 0:
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(done[0], 0)[1]) == 0
+
+
+def test_a_layer_may_say_that_it_is_not_to_be_replayed() -> None:
+    class Branches(fn.Layer):
+        replays = False
+
+        def forward(self, x: Array, train: bool = False) -> tuple[Array, Backward]:
+            if x.max() > 1e6:
+                return k.relu(x), lambda dy, need_dx=True: dy
+            return x, lambda dy, need_dx=True: dy
+
+    model = fn.Sequential(fn.Linear(12, 5), Branches())
+    large = ROWS[:4] * np.float32(1e8)
+    for x in (ROWS[:4], ROWS[4:8], ROWS[8:12], large):
+        assert np.array_equal(model.scores(x), model(x))
+    with pytest.raises(fn.CaptureError, match=r"1 \(Branches\) is not to be replayed"):
+        fn.capture(model, fn.CrossEntropyLoss(), sgd(model), ROWS, Y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fn.fit(model, ROWS, Y, epochs=2, batch_size=15)
 
 
 def test_a_copied_model_predicts_by_itself() -> None:

@@ -18,7 +18,7 @@ _MOST_RECORDS = 8  #: of one replayer; one for each shape, so a stream of ever n
 _MOST_UNSETTLED = 4  #: runs that may settle things
 _UNSETTLED = "attributes of a layer, or options, change from run to run"
 _MOST_SEEN = 64  #: shapes that are remembered because they may come again
-_VALUES = (bool, int, float, str, tuple, type(None))  #: compared by value, where other things are by identity
+_VALUES = (bool, int, float, complex, str, bytes)  #: compared by value, where other things are by identity
 
 
 @dataclass
@@ -62,37 +62,44 @@ class Replayer:
 
     def record(self, slots: Slots) -> Any:
         """The record that does what the body would do on these slots; None while there is none."""
+        entry = self._entry(slots)
+        return None if entry is None else entry.record
+
+    def _entry(self, slots: Slots) -> _Entry | None:
+        """What can be replayed on these slots."""
         entry = self._entries.get(_key(slots))
         if entry is None or not entry.trusted:
             return None
         if not entry.record.holds:
             if not _same(self._signature(), entry.signature):
-                del self._entries[_key(slots)]
+                self._entries.pop(_key(slots), None)
                 return None
             self._refresh()
             entry.record.trust()
-        return entry.record
+        return entry
 
     def result(self, slots: Slots) -> Array | None:
         """A copy of what the body would return first, by `record`; None while there is none."""
-        record = self.record(slots)
-        if record is None:
+        entry = self._entry(slots)
+        if entry is None:
             return None
-        self._latest = active(), record, self._entries[_key(slots)].results[0]
+        self._latest = active(), entry.record, entry.results[0]
         return self.result_like_latest(slots)
 
     def result_like_latest(self, slots: Slots) -> Array | None:
         """The same by the record that `result` used last, if that is still known to hold: the shortest way."""
-        if self._latest is None or active() is not self._latest[0]:
+        latest = self._latest
+        if latest is None or active() is not latest[0]:
             return None
-        _, record, result = self._latest
-        found: Array | None = record.compute(slots, result)
+        found: Array | None = latest[1].compute(slots, latest[2])
         return found
 
     def comes_again(self, slots: Slots) -> bool:
         """Whether slots of this kind were asked about before, and a record may still come of it."""
         key = _key(slots)
         if self.obstacle is not None or active().Record is None or len(self._entries) >= _MOST_RECORDS:
+            return False
+        if active().Record.is_recording():  # these very calls, as part of others
             return False
         if len(self._seen) >= _MOST_SEEN:
             self._seen.clear()
@@ -112,7 +119,10 @@ class Replayer:
             return self._verify(entry, slots, [])
         if entry is None and len(self._entries) >= _MOST_RECORDS:
             return self._body(*slots)
-        return self._record(key, slots, [])
+        results, entry = self._record(slots, [])
+        if entry is not None:
+            self._entries[key] = entry
+        return results
 
     def prepare(self, slots: Slots, others: Slots) -> None:
         """Record the body on `slots` and verify it on `others`, at once; memory that kernels change is put back.
@@ -123,22 +133,26 @@ class Replayer:
             return
         done: list[Any] = []
         try:
+            if self._entry(slots) is not None:  # of another thread, just now
+                return
             for _ in range(2):  # a first run may settle things, so that it is not like those that follow
-                self._record(_key(slots), slots, done)
-                entry = self._entries.get(_key(slots))
+                _, entry = self._record(slots, done)
                 if entry is not None or self.obstacle is not None:
                     break
             if entry is not None:
                 self._verify(entry, others, done)
-                if not entry.trusted:
+                if entry.trusted:
                     self._entries.pop(_key(slots), None)
+                    if len(self._entries) >= _MOST_RECORDS:
+                        del self._entries[next(iter(self._entries))]
+                    self._entries[_key(slots)] = entry
         finally:
             for record in reversed(done):
                 record.restore()
             self._preparing.release()
 
-    def _record(self, key: Any, slots: Slots, done: list[Any]) -> Results:
-        """Run the body and keep a record of it, unless it changed what it depends on; the record is added to `done`."""
+    def _record(self, slots: Slots, done: list[Any]) -> tuple[Results, _Entry | None]:
+        """Run the body and make a record of it, unless it changed what it depends on; the record is added to `done`."""
         before = self._signature()
         results = self._run_into(active().Record(self._where), slots, done)
         after = self._signature()
@@ -147,10 +161,8 @@ class Replayer:
             if self._unsettled > _MOST_UNSETTLED:
                 self._refuse(_UNSETTLED)
         elif len(done[-1]) and self.obstacle is None:
-            if len(self._entries) >= _MOST_RECORDS:
-                del self._entries[next(iter(self._entries))]
-            self._entries[key] = _Entry(done[-1], results, tuple(a.copy() for a in slots), after)
-        return results
+            return results, _Entry(done[-1], results, tuple(a.copy() for a in slots), after)
+        return results, None
 
     def _verify(self, entry: _Entry, slots: Slots, done: list[Any]) -> Results:
         """Run the record, then the body from the same state; both have to agree to the bit.
@@ -159,9 +171,11 @@ class Replayer:
         """
         record, witness = entry.record, active().Record(self._where, verify=True)
         before = record.copy_changed()
-        rehearsed = record.rehearse(slots)
-        found = [a.tobytes() for a in entry.results]
-        record.restore(before)
+        try:
+            rehearsed = record.rehearse(slots)
+            found = [a.tobytes() for a in entry.results]
+        finally:
+            record.restore(before)
         results = self._run_into(witness, slots, done)
         if not len(witness) or self.obstacle is not None:
             return results
@@ -194,6 +208,7 @@ class Replayer:
     def _refuse(self, obstacle: str) -> None:
         self.obstacle = obstacle
         self._entries.clear()
+        self._latest = None
 
 
 def _key(slots: Slots) -> Any:
@@ -206,7 +221,9 @@ def _strides(a: Array) -> tuple[int, ...]:
 
 
 def without_gaps(a: Array) -> Array:
-    """The array itself, if its axes lie in memory in any order, without gaps; else a copy in C order."""
+    """The array, if it is aligned and its axes lie in memory without gaps, in any order; else a copy in C order."""
+    if not a.flags.aligned:
+        return np.array(a)
     if a.flags.c_contiguous or a.transpose(np.argsort([-stride for stride in a.strides])).flags.c_contiguous:
         return a
     return np.ascontiguousarray(a)
@@ -225,9 +242,13 @@ def another(a: Array) -> Array:
 
 
 def _same(a: Sequence[Any], b: Sequence[Any]) -> bool:
-    return len(a) == len(b) and all(
-        x is y or (type(x) is type(y) and isinstance(x, _VALUES) and x == y) for x, y in zip(a, b, strict=True)
-    )
+    return len(a) == len(b) and all(_alike(x, y) for x, y in zip(a, b, strict=True))
+
+
+def _alike(x: Any, y: Any) -> bool:
+    if isinstance(x, tuple) and type(x) is type(y):
+        return _same(x, y)
+    return x is y or (type(x) is type(y) and isinstance(x, _VALUES) and x == y)
 
 
 def _explain(found: int | None, recorded: Sequence[tuple[str, str]], again: Sequence[tuple[str, str]]) -> str:

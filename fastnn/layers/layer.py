@@ -20,7 +20,7 @@ from .parameter import Parameter
 Backward = Callable[..., Any]
 
 
-_REPLAYED = 1 << 18  #: numbers in a batch, at most, whose forward pass is replayed; with more, Python's time is nothing
+_REPLAYED = 1 << 18  #: numbers in a batch, at most, whose forward pass is replayed; beyond, Python's time is nothing
 _REAL: tuple[np.dtype[Any], ...] = tuple(np.dtype(name) for name in REAL)
 
 
@@ -30,9 +30,14 @@ class Layer:
     A layer of one's own defines ``forward(x, train)``, which calls kernels or other layers and returns the output and
     the backward function ``backward(dy, need_dx=True) -> dx``. Attributes that are a `Parameter` or a `Layer` are
     found by themselves. A layer keeps nothing of a call: what the backward pass needs lives in its function.
+    Where a forward decides by its data in Python (``if x.max() > 1: …``), `replays` must be False: `fit`, `predict` and
+    `capture` repeat the kernels of earlier calls, and would repeat its choice.
     """
 
     name: str | None = None  #: where the layer stands in its model, set by the layer that contains it
+    #: False for a layer whose forward, in Python, does other things for other data, or does more than its kernels do: its
+    #: calls are then never replayed (see `capture`).
+    replays = True
     is_container = False  #: whether it only passes arrays on to layers inside it, so that errors name these
     _replayer: Replayer | None = None  #: replays the forward pass for `scores`
 
@@ -159,7 +164,7 @@ class Layer:
             self.__dict__["_replayer"] = Replayer(lambda x: (self._output(x),), lambda: signature(self), caller)
         replayer: Replayer = self.__dict__["_replayer"]
         found = replayer.result((x,))
-        if found is None and replayer.comes_again((x,)):
+        if found is None and all(m.replays for m in self.modules()) and replayer.comes_again((x,)):
             replayer.prepare((x,), (another(x),))
             found = replayer.result((x,))
         return self._output(x) if found is None else found

@@ -5,6 +5,8 @@ run again without Python. Two functions therefore see every call: `perform` runs
 progress (record.pxi), and `allocate` is where all memory for outputs, copies and scratch comes from.
 """
 
+import os
+
 cimport cython
 cimport numpy as cnp
 from cpython.ref cimport Py_INCREF
@@ -13,8 +15,13 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memset
 
-cdef extern from "pythread.h":
+cdef extern from "pythread.h" nogil:
+    ctypedef void* PyThread_type_lock
     unsigned long PyThread_get_thread_ident()
+    PyThread_type_lock PyThread_allocate_lock()
+    void PyThread_free_lock(PyThread_type_lock lock)
+    int PyThread_acquire_lock(PyThread_type_lock lock, int wait)
+    void PyThread_release_lock(PyThread_type_lock lock)
 
 cdef extern from "stdlib.h" nogil:
     int posix_memalign(void** address, size_t alignment, size_t size)

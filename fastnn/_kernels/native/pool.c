@@ -23,7 +23,7 @@
 #define PAUSE() ((void)0)
 #endif
 
-#define SERIAL_NS 10000.0   /* less work than this stays on the calling thread */
+#define SERIAL_NS 20000.0   /* less nominal work than this stays on the calling thread */
 #define SPIN_NS 50000       /* how long an idle worker spins before it parks */
 #define MAX_TASKS 0x7fffffff
 

@@ -51,6 +51,19 @@ def changed():
 
 
 cdef Record recording = None  # the one that is in progress, in one thread
+cdef int forks = 0            # how often this process is a fork of one that had loaded this
+
+
+def _after_fork():
+    """In the child no other thread lives: whatever they were recording or replaying is over."""
+    global forks
+    forks += 1
+    if recording is not None and recording.thread != PyThread_get_thread_ident():
+        recording.stop()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 cdef inline bint records_here():
@@ -75,9 +88,9 @@ cdef uint64_t checksum(const char* p, Py_ssize_t bytes) noexcept nogil:
 cdef class Record:
     """Kernel calls in the order in which they were made.
 
-    It is filled within ``with record:``, in that thread and, at any time, by one record only. Afterwards `finish` names
-    the slots. Without an arena it would hand out memory that replays overwrite: an array made while recording holds the
-    results of the last replay.
+    It is filled between `start` and `stop`, in that thread and, at any time, by one record only. Afterwards `finish`
+    names the slots. An array that a kernel allocated meanwhile holds the results of the last replay.
+    Threads that replay the same record take turns.
     """
 
     cdef entry_t* entries
@@ -96,7 +109,10 @@ cdef class Record:
     cdef Py_ssize_t classes
     cdef double* loss
     cdef int64_t* correct
-    cdef bint busy
+    cdef PyThread_type_lock lock  # held while it is replayed
+    cdef int forks                # in which process the lock was made
+    cdef double losses
+    cdef int64_t corrects
     cdef object where
     cdef readonly list names    #: (kernel, where it was called from) of each call
     cdef readonly str obstacle  #: why the calls cannot be replayed, None if they can
@@ -108,9 +124,12 @@ cdef class Record:
         self.where = where
         self.kept, self.before, self.names, self.like = [], [], [], ()
         self.checksums = [] if verify else None
+        self._make_lock()
 
     def __dealloc__(self):
         cdef Py_ssize_t i
+        if self.lock != NULL:
+            PyThread_free_lock(self.lock)
         for i in range(self.block_count):
             free(self.blocks[i].address)
         free(self.blocks)
@@ -120,21 +139,28 @@ cdef class Record:
     def __len__(self):
         return self.count
 
-    @property
-    def arena_bytes(self):
-        """How much memory the record owns."""
-        cdef size_t total = 0
-        cdef Py_ssize_t i
-        for i in range(self.block_count):
-            total += self.blocks[i].size
-        return total
+    cdef void _make_lock(self) except *:
+        self.lock, self.forks = PyThread_allocate_lock(), forks
+        if self.lock == NULL:
+            raise MemoryError("no memory for a lock")
+
+    cdef void _acquire(self) except *:
+        """Wait until no other thread replays this record: no Python runs while one does, so that it cannot be long."""
+        if self.forks != forks:  # the lock may have been held by a thread that is not here
+            self._make_lock()
+        if not PyThread_acquire_lock(self.lock, 0):
+            with nogil:
+                PyThread_acquire_lock(self.lock, 1)
+
+    cdef void _release(self) noexcept:
+        PyThread_release_lock(self.lock)
 
     # --- recording ----------------
 
     def start(self):
         """Begin; False, and nothing begins, while another record is in progress."""
         global recording
-        if recording is not None:
+        if recording is not None or self.count:
             return False
         self.thread = PyThread_get_thread_ident()
         recording = self
@@ -146,6 +172,11 @@ cdef class Record:
         if recording is self:
             recording = None
 
+    @staticmethod
+    def is_recording():
+        """Whether this thread is just recording."""
+        return records_here()
+
     cdef char* take(self, size_t size) except NULL:
         """A block of at least `size` bytes, of the arena: a free one of just this size, else a new one."""
         cdef Py_ssize_t i
@@ -155,8 +186,8 @@ cdef class Record:
                 self.blocks[i].free = False
                 return self.blocks[i].address
         if self.block_count == self.block_room:
-            self.block_room = max(32, 2 * self.block_room)
-            self.blocks = <block_t*>grown(self.blocks, self.block_room * sizeof(block_t))
+            self.blocks = <block_t*>grown(self.blocks, (2 * self.block_room + 32) * sizeof(block_t))
+            self.block_room = 2 * self.block_room + 32
         if posix_memalign(<void**>&address, 64, size):
             raise MemoryError(f"no memory for {size} bytes")
         self.blocks[self.block_count].address, self.blocks[self.block_count].size = address, size
@@ -183,8 +214,8 @@ cdef class Record:
         cdef entry_t* entry
         cdef int i
         if self.count == self.room:
-            self.room = max(32, 2 * self.room)
-            self.entries = <entry_t*>grown(self.entries, self.room * sizeof(entry_t))
+            self.entries = <entry_t*>grown(self.entries, (2 * self.room + 32) * sizeof(entry_t))
+            self.room = 2 * self.room + 32
         entry = &self.entries[self.count]
         memset(entry, 0, sizeof(entry_t))
         entry.written = written
@@ -200,9 +231,9 @@ cdef class Record:
         execute(call)
         entry.call = call[0]
         self.count += 1
-        self.names.append((name, self.where() if self.where is not None else ""))
         if self.checksums is not None:
             self.checksums.append(written_by(entry))
+        self.names.append((name, self.where() if self.where is not None else ""))
 
     cdef void _remember(self, char* address, Py_ssize_t bytes) except *:
         for start, old in self.before:
@@ -233,6 +264,8 @@ cdef class Record:
         cdef int s, i
         cdef Py_ssize_t at
         cdef cnp.ndarray a
+        if len(slots) > MOST_SLOTS:
+            raise ValueError(f"a record has {MOST_SLOTS} slots at most, got {len(slots)}")
         self.like, self.slot_count, self.classes = slots, len(slots), classes
         for s in range(self.slot_count):
             a = slots[s]
@@ -254,29 +287,33 @@ cdef class Record:
                 operand.slot, operand.offset = s, where[0] - self.slots[s].address
                 self.patches[self.patch_count] = patch_t(where, s, operand.offset)
                 self.patch_count += 1
+                return
 
     # --- replaying ----------------
 
     def call(self, tuple arrays):
         """Replay once with these arrays in the slots; returns the loss (NaN without one).
 
-        None, and nothing is done, where the arrays do not fit the slots, the record is no longer known to hold, it is
-        being replayed by another thread, or these calls are themselves being recorded.
+        None, and nothing is done, where the arrays do not fit the slots, the record is no longer known to hold, or these
+        calls are themselves being recorded.
         """
         cdef double loss = NAN
-        if not self._begin(arrays):
-            return None
-        with nogil:
-            self._replay(1, NULL, 0, 1)
-            if self.loss != NULL:
-                loss = self.loss[0]
-        self.busy = False
-        return loss
+        self._acquire()
+        try:
+            if not self._begin(arrays):
+                return None
+            with nogil:
+                self._replay(1, NULL, 0, 1)
+                if self.loss != NULL:
+                    loss = self.loss[0]
+            return loss
+        finally:
+            self._release()
 
-    cdef bint _begin(self, tuple arrays):
-        """Put the arrays into the slots, and keep other threads off; False where they do not fit, or it is no time to."""
+    cdef bint _begin(self, tuple arrays) except -1:
+        """Put the arrays into the slots; False where they do not fit, or it is no time to."""
         cdef int s
-        if not self.trusted or self.since != generation or self.busy or records_here() or len(arrays) != self.slot_count:
+        if not self.trusted or self.since != generation or records_here() or len(arrays) != self.slot_count:
             return False
         for s in range(self.slot_count):
             if not alike(arrays[s], self.like[s]):
@@ -285,19 +322,19 @@ cdef class Record:
             return False
         for s in range(self.slot_count):
             self.slots[s].now = <char*>cnp.PyArray_DATA(arrays[s])
-        self.busy = True
         return True
 
     def compute(self, tuple arrays, cnp.ndarray result):
         """As `call`, but returns a copy of `result`, an array that the replay writes."""
-        if self._begin(arrays):
-            try:
-                with nogil:
-                    self._replay(1, NULL, 0, 1)
-                return cnp.PyArray_NewCopy(result, cnp.NPY_KEEPORDER)
-            finally:
-                self.busy = False  # from here another thread may replay, and overwrite the result
-        return None
+        self._acquire()
+        try:
+            if not self._begin(arrays):
+                return None
+            with nogil:
+                self._replay(1, NULL, 0, 1)
+            return cnp.PyArray_NewCopy(result, cnp.NPY_KEEPORDER)
+        finally:
+            self._release()
 
     def run(self, tuple arrays, tuple strides, Py_ssize_t steps, double seconds, double losses=0, double weight=1):
         """Replay up to so many steps, without the GIL, until the time is over, 0 for no end.
@@ -309,35 +346,37 @@ cdef class Record:
         cdef Py_ssize_t stride[MOST_SLOTS]
         cdef Py_ssize_t done
         cdef int s
-        if self.busy:
-            raise RuntimeError("this record is being replayed by another thread")
-        for s in range(self.slot_count):
-            stride[s] = strides[s]
-            self.slots[s].now = <char*>cnp.PyArray_DATA(arrays[s])
-        self.busy = True
-        with nogil:
-            self.losses = losses
-            done = self._replay(steps, stride, seconds, weight)
-        self.busy = False
-        return done, self.losses, self.corrects
+        if len(arrays) != self.slot_count or len(strides) != self.slot_count:
+            raise ValueError(f"expected {self.slot_count} arrays and strides, got {len(arrays)} and {len(strides)}")
+        self._acquire()
+        try:
+            for s in range(self.slot_count):
+                stride[s] = strides[s]
+                self.slots[s].now = <char*>cnp.PyArray_DATA(arrays[s])
+            with nogil:
+                self.losses = losses
+                done = self._replay(steps, stride, seconds, weight)
+            return done, self.losses, self.corrects
+        finally:
+            self._release()
 
     def times(self, tuple arrays):
         """Replay once, as `call`; returns the seconds that each call took, None where it is no time to replay."""
         cdef list found = []
         cdef Py_ssize_t i
         cdef double start
-        if not self._begin(arrays):
-            return None
-        self._fill_slots()
-        for i in range(self.count):
-            start = now()
-            execute(&self.entries[i].call)
-            found.append(now() - start)
-        self.busy = False
-        return found
-
-    cdef double losses
-    cdef int64_t corrects
+        self._acquire()
+        try:
+            if not self._begin(arrays):
+                return None
+            self._fill_slots()
+            for i in range(self.count):
+                start = now()
+                execute(&self.entries[i].call)
+                found.append(now() - start)
+            return found
+        finally:
+            self._release()
 
     cdef inline void _fill_slots(self) noexcept nogil:
         cdef Py_ssize_t i
@@ -376,7 +415,7 @@ cdef class Record:
     def restore(self, memory=None):
         """Make memory from elsewhere that the calls changed hold what it did at a `copy_changed`, or before the calls."""
         cdef bytes old
-        for address, old in self.before if memory is None else memory:
+        for address, old in reversed(self.before if memory is None else memory):  # a part may have been kept before the whole
             memcpy(<char*><size_t>address, <char*>old, len(old))
 
     def rehearse(self, tuple arrays):
@@ -384,15 +423,21 @@ cdef class Record:
         cdef Py_ssize_t i
         cdef int s
         cdef list found = []
-        for i in range(self.block_count):
-            memset(self.blocks[i].address, 0xFF, self.blocks[i].size)  # NaN
-        for s in range(self.slot_count):
-            self.slots[s].now = <char*>cnp.PyArray_DATA(arrays[s])
-        self._fill_slots()
-        for i in range(self.count):
-            execute(&self.entries[i].call)
-            found.append(written_by(&self.entries[i]))
-        return found
+        if len(arrays) != self.slot_count:
+            raise ValueError(f"expected {self.slot_count} arrays, got {len(arrays)}")
+        self._acquire()
+        try:
+            for i in range(self.block_count):
+                memset(self.blocks[i].address, 0xFF, self.blocks[i].size)  # NaN
+            for s in range(self.slot_count):
+                self.slots[s].now = <char*>cnp.PyArray_DATA(arrays[s])
+            self._fill_slots()
+            for i in range(self.count):
+                execute(&self.entries[i].call)
+                found.append(written_by(&self.entries[i]))
+            return found
+        finally:
+            self._release()
 
     def difference(self, Record witness, list rehearsed):
         """The first call in which a `rehearse` differs from `witness`, the record of the same run from Python, made with
@@ -453,7 +498,7 @@ cdef bint alike(object x, cnp.ndarray like):
     if not isinstance(x, cnp.ndarray):
         return False
     a = x
-    if (cnp.PyArray_TYPE(a) != cnp.PyArray_TYPE(like) or cnp.PyArray_NDIM(a) != cnp.PyArray_NDIM(like)
+    if (not cnp.PyArray_EquivTypenums(cnp.PyArray_TYPE(a), cnp.PyArray_TYPE(like)) or cnp.PyArray_NDIM(a) != cnp.PyArray_NDIM(like)
             or not cnp.PyArray_ISALIGNED(a) or not cnp.PyArray_ISNOTSWAPPED(a)):
         return False
     for i in range(cnp.PyArray_NDIM(a)):
