@@ -46,7 +46,7 @@ class Call:
         return self.kernel(*self.inputs, out=self._out(), **self.params)
 
     def _out(self) -> Target | tuple[Target, ...]:
-        if not self.targets or self.kernel.name == "copy":  # `copy` fills a given target by way of a new array
+        if not self.targets:
             return None
         return self.targets if len(self.targets) > 1 else self.targets[0]
 

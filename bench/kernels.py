@@ -27,6 +27,8 @@ class AboveCeiling(ArithmeticError):
 class Measured:
     """A row at a shape.
 
+    comparison: of calls from Python, as the peers' are. replayed: µs of fastnn's kernel by itself in each round, as in a
+    captured step; what a peer computes in that way nobody can tell.
     sizes: the call's, by symbol. flops, bytes: of a call.
     limit: of each round, the FMA ceiling in GFLOP/s, or, for a row without arithmetic to speak of, the GB/s of a copy
     that reads and writes as large a working set.
@@ -40,6 +42,7 @@ class Measured:
     bytes: int
     limit: list[float]
     comparison: Comparison
+    replayed: list[float]
 
     @property
     def name(self) -> str:
@@ -56,14 +59,17 @@ class Measured:
         """Of `rate` and `limit`."""
         return "GFLOP/s" if self.flops else "GB/s"
 
+    def rounds(self, peer: str = OURS) -> list[float]:
+        """The µs of a kernel in each round; of fastnn's without the call from Python."""
+        return self.replayed if peer == OURS else self.comparison.figures[peer].rounds
+
     def rate(self, peer: str = OURS) -> float:
         """Operations or bytes a nanosecond."""
-        return self.work / self.comparison.figures[peer].us / 1e3
+        return self.work / median(self.rounds(peer)) / 1e3
 
     def share(self, peer: str = OURS) -> float:
         """The part of the limit that is reached: the median over rounds, each with the limit measured beside it."""
-        pairs = zip(self.comparison.figures[peer].rounds, self.limit, strict=True)
-        return median(self.work / us / 1e3 / limit for us, limit in pairs)
+        return median(self.work / us / 1e3 / limit for us, limit in zip(self.rounds(peer), self.limit, strict=True))
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Measured:
@@ -105,12 +111,24 @@ def _compare(
     prepared = {peer: worker.prepare_kernel(row, shape, dtype) for peer, worker in workers.items()}
     able = {peer: found for peer, found in prepared.items() if found is not None}
     work = able[OURS]
-    measures = {"machine": _limit(work, machine, threads, dtype)}  # first, and so beside fastnn
-    measures |= {peer: partial(workers[peer].time_kernel, p["form"], p["repeats"]) for peer, p in able.items()}
+    forms = {peer: _form_of(work, "from Python") if peer == OURS else p["form"] for peer, p in able.items()}
+    ours = partial(workers[OURS].time_kernel, _form_of(work, "replayed"), work["repeats"])
+    measures: dict[str, Callable[[], float]]
+    measures = {"machine": _limit(work, machine, threads, dtype), "replayed": ours}  # first, and so beside each other
+    measures |= {peer: partial(workers[peer].time_kernel, forms[peer], p["repeats"]) for peer, p in able.items()}
     found = in_turn(measures, rounds, PAUSE if threads > 1 else PAUSE / 10)
-    comparison = Comparison(f"{row} {shape}", threads, {peer: figure(p, found[peer]) for peer, p in able.items()})
+    figures = {peer: figure(p, found[peer], forms[peer]) for peer, p in able.items()}
+    comparison, replayed = Comparison(f"{row} {shape}", threads, figures), [1e6 * s for s in found["replayed"]]
     sizes = make(row, shapes(row)[shape], dtype).sizes
-    return Measured(row, shape, family(row), sizes, work["flops"], work["bytes"], found["machine"], comparison)
+    return Measured(
+        row, shape, family(row), sizes, work["flops"], work["bytes"], found["machine"], comparison, replayed
+    )
+
+
+def _form_of(prepared: Mapping[str, Any], name: str) -> str:
+    """The title of the form of that name."""
+    titles: dict[str, float] = prepared["forms"]
+    return next(title for title in titles if title.startswith(name))
 
 
 def _limit(work: Mapping[str, Any], machine: Machine, threads: int, dtype: str) -> Callable[[], float]:
@@ -138,17 +156,18 @@ def table(measured: Sequence[Measured], limits: Limits, marks: Mapping[str, str]
     marks: which targets a row has, by its name.
     """
     peers = list(dict.fromkeys(peer for m in measured for peer in m.comparison.peers))
-    head = ["row", "shape", "µs", "rate", "", "of limit"]
+    head = ["row", "shape", "µs", "rate", "", "of limit", "called µs"]
     lines = [head + [text for peer in peers for text in (f"{PEERS[peer].title} µs", "ratio")] + ["target"]]
     for m in measured:
         theirs = [text for peer in peers for text in _beside(m, peer)]
-        ours = [micros(m.comparison.ours.us), f"{m.rate():.1f}", m.unit, f"{m.share():.0%}"]
+        ours = [micros(median(m.replayed)), f"{m.rate():.1f}", m.unit, f"{m.share():.0%}"]
+        ours.append(micros(m.comparison.ours.us))
         lines.append([m.row, m.shape, *ours, *theirs, marks.get(m.name, "")])
     for name, group in by_family(measured).items():
         share = f"{geometric_mean(m.share() for m in group):.0%}"
         theirs = [text for peer in peers for text in ("", mean_ratio(group, peer))]
-        lines.append([name, "geometric mean", "", "", "", share, *theirs, ""])
-    return f"{limits}\n\n{aligned(lines, right={2, 3, *range(5, 6 + 2 * len(peers))})}"
+        lines.append([name, "geometric mean", "", "", "", share, "", *theirs, ""])
+    return f"{limits}\n\n{aligned(lines, right={2, 3, *range(5, 7 + 2 * len(peers))})}"
 
 
 def by_family(measured: Sequence[Measured]) -> dict[str, list[Measured]]:

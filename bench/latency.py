@@ -106,7 +106,7 @@ def _start(peer: str, threads: int, repeats: int) -> Start:
     with TemporaryDirectory() as cache:
         imports = [import_time(package, cache) for _ in range(repeats + 1)][1:]  # the first one compiles to byte code
     steps = [_first_steps(peer, threads) for _ in range(3)]
-    size = installed_bytes(PEERS[peer].distribution or package) - installed_bytes("numpy")
+    size = installed_bytes(PEERS[peer].distribution or package)
     first, later = (1e3 * median(values) for values in zip(*steps, strict=True))
     return Start(peer, median(seconds for seconds, _ in imports), size / 1e6, imports[0][1], first, later)
 
@@ -132,8 +132,8 @@ def _first_steps(peer: str, threads: int) -> tuple[float, float]:
 
 
 def installed_bytes(name: str) -> int:
-    """Bytes of a distribution's files and of all those that it requires; fastnn's also where it runs in a checkout."""
-    return sum(map(_own_bytes, _required(name, set())))
+    """Bytes of a distribution's files and of all those that it requires beside NumPy; fastnn's also in a checkout."""
+    return sum(map(_own_bytes, _required(name, set()) - _required("numpy", set())))
 
 
 def _required(name: str, seen: set[str]) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from itertools import cycle
 from typing import Any
 
@@ -90,20 +91,20 @@ def _eager(workload: Workload) -> Callable[[], float]:
     return step
 
 
-def _capture(workload: Workload) -> Any:
+def _capture(workload: Workload) -> fn.CapturedStep:
     model = _model(workload)
     optimizer = fn.SGD(model.parameters(), **workload.sgd)
     return fn.capture(model, fn.CrossEntropyLoss(), optimizer, *batches(workload)[0])
 
 
 def _captured(workload: Workload) -> Callable[[], float]:
-    step, data = _capture(workload), cycle(batches(workload))
-    return lambda: step(*next(data))
+    step, data = cache(lambda: _capture(workload)), cycle(batches(workload))
+    return lambda: step()(*next(data))
 
 
 def _epoch(workload: Workload) -> Callable[[], float]:
-    step, (x, labels) = _capture(workload), stacked(workload)
-    return lambda: step.epoch(x, labels)
+    step, (x, labels) = cache(lambda: _capture(workload)), stacked(workload)
+    return lambda: step().epoch(x, labels)
 
 
 def _replayed(call: Call, times: int) -> Callable[[], Any]:

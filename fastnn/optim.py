@@ -96,10 +96,14 @@ class Optimizer:
             if any(p.segment is not segment for p in segment.parameters):  # another optimizer took them over
                 segment = Segment(segment.parameters)
                 self._segments[i] = (group, segment)
-            taken = self._steps.setdefault(i, np.zeros(len(segment.parameters), np.int64))
+            if i not in self._steps:
+                self._steps[i] = np.zeros(len(segment.parameters), np.int64)
+            taken, options = self._steps[i], self._options(group)
             for start, stop in self._runs(segment, taken.tolist()):
-                hyper = self._hyper.setdefault((i, start), np.empty(len(self._options(group))))
-                hyper[:] = self._options(group)
+                hyper = self._hyper.get((i, start))
+                if hyper is None:
+                    hyper = self._hyper[i, start] = np.empty(len(options))
+                hyper[:] = options
                 where = slice(segment.starts[start], segment.starts[stop])
                 self._update(group, segment, i, where, hyper, taken[start:stop])
             for p in segment.parameters:

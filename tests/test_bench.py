@@ -377,10 +377,14 @@ COMPARISONS = [
 
 
 def measured(row: str, shape: str, us: float, theirs: float, limit: float) -> Measured:
-    """A kernel that took `us`, PyTorch `theirs`, on a machine with this limit."""
+    """A kernel that took `us`, and 2 more to call, PyTorch `theirs`, on a machine with this limit."""
     call = make(row, shapes(row)[shape])
-    comparison = Comparison(f"{row} {shape}", 1, {"native": measure("", us, us), "torch": measure("", theirs, theirs)})
-    return Measured(row, shape, family(row), call.sizes, flops(call), bytes_moved(call), [limit, limit], comparison)
+    comparison = Comparison(
+        f"{row} {shape}", 1, {"native": measure("", us + 2, us + 2), "torch": measure("", theirs, theirs)}
+    )
+    return Measured(
+        row, shape, family(row), call.sizes, flops(call), bytes_moved(call), [limit, limit], comparison, [us, us]
+    )
 
 
 MEASURED = [
@@ -416,10 +420,14 @@ def test_table_of_steps() -> None:
 def test_table_of_kernels() -> None:
     lines = kernels.table(MEASURED, LIMITS, targets.marks(MEASURED)).splitlines()
     assert lines[0] == "FMA ceiling, avx512: 100 GFLOP/s before, 101 after"
-    assert re.split(r"\s{2,}", lines[3]) == ["row", "shape", "µs", "rate", "of limit", "PyTorch µs", "ratio", "target"]
-    assert re.split(r"\s{2,}", lines[4])[2:] == ["50.0", "83.9", "GFLOP/s", "84%", "100", "2.00", "limit ≥ 0.75 met"]
+    assert re.split(r"\s{2,}", lines[3]) == [
+        *("row", "shape", "µs", "rate", "of limit", "called µs", "PyTorch µs", "ratio", "target")
+    ]
+    assert re.split(r"\s{2,}", lines[4])[2:] == [
+        *("50.0", "83.9", "GFLOP/s", "84%", "52.0", "100", "1.92", "limit ≥ 0.75 met")
+    ]
     assert re.split(r"\s{2,}", lines[6])[-1] == "limit ≥ 0.85 not met, ratio ≥ 0.95 not met"
-    assert re.split(r"\s{2,}", lines[8]) == ["linear", "geometric mean", "65%", "1.26"]
+    assert re.split(r"\s{2,}", lines[8]) == ["linear", "geometric mean", "65%", "1.13"]
 
 
 def test_tables_of_latency_and_scaling() -> None:
@@ -521,11 +529,11 @@ def test_chart_of_something_else_is_an_error(tmp_path: Path, capsys: pytest.Capt
 # --- what comes before the first prediction ---------------------------------------------------------------------------
 
 
-def test_import_and_size() -> None:
-    seconds, heavy = latency.import_time("fastnn")
+def test_import_and_size(tmp_path: Path) -> None:
+    seconds, heavy = latency.import_time("fastnn", str(tmp_path))
     assert seconds > 0
     assert heavy == []
-    size = latency.installed_bytes("fastnn") - latency.installed_bytes("numpy")
+    size = latency.installed_bytes("fastnn")
     assert 1e5 < size < targets.TARGETS["latency"]["installed megabytes"] * 1e6
 
 

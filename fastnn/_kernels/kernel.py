@@ -40,7 +40,6 @@ class Arg:
     optional: bool = False
     inout: bool = False
     adds: bool = False  #: an output that native kernels can add to by themselves
-    replay: bool = False  #: its contents, not its address, may change between replays of a captured step
 
 
 def array(name: str, dims: str, dtype: str = "real", **options: Any) -> Arg:

@@ -382,7 +382,7 @@ TABLE: dict[str, Kernel] = {
         ),
         Kernel(
             "dropout",
-            inputs=(array("x", "*"), array("key", "3", dtype="uint64", replay=True)),
+            inputs=(array("x", "*"), array("key", "3", dtype="uint64")),
             outputs=(array("y", "*"),),
             sizes=("*",),
             floats=("p",),
@@ -402,7 +402,7 @@ TABLE: dict[str, Kernel] = {
         ),
         Kernel(
             "cross_entropy",
-            inputs=(array("scores", "N K"), array("labels", "N", dtype="int64", replay=True)),
+            inputs=(array("scores", "N K"), array("labels", "N", dtype="int64")),
             outputs=(array("loss", "1", dtype="float64", adds=True), array("dscores", "N K", optional=True)),
             sizes=("N", "K"),
             ints=("mean",),
@@ -413,7 +413,7 @@ TABLE: dict[str, Kernel] = {
         ),
         Kernel(
             "count_correct",
-            inputs=(array("scores", "N K"), array("labels", "N", dtype="int64", replay=True)),
+            inputs=(array("scores", "N K"), array("labels", "N", dtype="int64")),
             outputs=(array("count", "1", dtype="int64", adds=True),),
             sizes=("N", "K"),
             derive=_classes,
@@ -425,7 +425,7 @@ TABLE: dict[str, Kernel] = {
                 array("param", "n", inout=True),
                 array("grad", "n"),
                 array("buffer", "n", inout=True, optional=True),
-                array("hyper", "6", dtype="float64", replay=True),
+                array("hyper", "6", dtype="float64"),
                 array("steps", "T", dtype="int64", inout=True),
             ),
             sizes=("n", "T"),
@@ -434,7 +434,7 @@ TABLE: dict[str, Kernel] = {
         ),
         Kernel(
             "gather_rows",
-            inputs=(array("x", "M *", dtype="any"), array("index", "B", dtype="int64", replay=True)),
+            inputs=(array("x", "M *", dtype="any"), array("index", "B", dtype="int64")),
             outputs=(array("y", "B *", dtype="any"),),
             sizes=("M", "B", "*"),
             samples=tuple(

@@ -35,8 +35,7 @@ class Layer:
     """
 
     name: str | None = None  #: where the layer stands in its model, set by the layer that contains it
-    #: False for a layer whose forward, in Python, does other things for other data, or does more than its kernels do: its
-    #: calls are then never replayed (see `capture`).
+    #: False for a layer whose forward does more in Python than call the same kernels each time: it is never replayed.
     replays = True
     is_container = False  #: whether it only passes arrays on to layers inside it, so that errors name these
     _replayer: Replayer | None = None  #: replays the forward pass for `scores`

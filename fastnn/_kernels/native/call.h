@@ -1,4 +1,4 @@
-/* One kernel call, as the runtime makes it and as a captured step will replay it. */
+/* One kernel call, as the runtime makes it and as a captured step replays it. */
 #ifndef FASTNN_CALL_H
 #define FASTNN_CALL_H
 

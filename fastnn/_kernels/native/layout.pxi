@@ -44,17 +44,18 @@ cdef inline void copy_blocks(char* y, Py_ssize_t y_across, const char* x, Py_ssi
                     memcpy(y + a * y_across + i * itemsize, x + a * x_across + i * x_inner, itemsize)
 
 
-cdef inline bint transposable(const char* x, Py_ssize_t x_across, Py_ssize_t x_inner, Py_ssize_t itemsize) noexcept nogil:
-    """Whether x is dense along `across`, and its numbers are aligned."""
-    return x_across == itemsize and x_inner % itemsize == 0 and <size_t>x % <size_t>itemsize == 0
+cdef inline bint transposable(const char* y, const char* x, Py_ssize_t x_across, Py_ssize_t x_inner,
+                              Py_ssize_t itemsize) noexcept nogil:
+    """Whether x is dense along `across`, and the numbers of both are aligned."""
+    return x_across == itemsize and x_inner % itemsize == 0 and (<size_t>x | <size_t>y) % <size_t>itemsize == 0
 
 
 cdef void copy_plane(char* y, Py_ssize_t y_across, const char* x, Py_ssize_t x_across, Py_ssize_t x_inner,
                      Py_ssize_t across, Py_ssize_t inner, Py_ssize_t itemsize) noexcept nogil:
     """y[a, i] = x[a, i], y being dense along i; for each size of an item a loop of its own."""
-    if itemsize == 4 and transposable(x, x_across, x_inner, 4):
+    if itemsize == 4 and transposable(y, x, x_across, x_inner, 4):
         transpose_f32(<float*>y, y_across // 4, <const float*>x, x_inner // 4, inner, across, NULL)
-    elif itemsize == 8 and transposable(x, x_across, x_inner, 8):
+    elif itemsize == 8 and transposable(y, x, x_across, x_inner, 8):
         transpose_f64(<double*>y, y_across // 8, <const double*>x, x_inner // 8, inner, across, NULL)
     elif itemsize == 4:
         copy_blocks(y, y_across, x, x_across, x_inner, across, inner, 4)

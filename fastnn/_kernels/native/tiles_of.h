@@ -4,7 +4,8 @@
  * a `grid_t` says. Every product of the library whose result has its vector axis in B is this one: a convolution (taps are
  * kernel positions, k input channels, rows the pixels of an image), its two backwards, and both backwards of a linear
  * layer (one tap).
- * dot: C[i][j] = sum over k of A[i*lda + k] * B[j*ldb + k] + bias[j], vectors along k: the forward of a linear layer.
+ * dot: C[i][j] = sum over k of A[i*lda + k] * B[j*ldb + k] + bias[j], vectors along k: the forward of a linear layer of few
+ * rows or outputs; others run on `outer`, with the batch transposed.
  */
 /* What one tile of a grid works on: where each of its rows begins or, above LOW_ROWS rows, each four of them. */
 typedef struct {
