@@ -27,8 +27,8 @@ class AboveCeiling(ArithmeticError):
 class Measured:
     """A row at a shape.
 
-    comparison: of calls from Python, as the peers' are. replayed: µs of fastnn's kernel by itself in each round, as in a
-    captured step; what a peer computes in that way nobody can tell.
+    comparison: of calls from Python, as the peers' are. replayed: µs of fastnn's kernel by itself in each round, as in
+    a captured step; what a peer computes in that way nobody can tell.
     sizes: the call's, by symbol. flops, bytes: of a call.
     limit: of each round, the FMA ceiling in GFLOP/s, or, for a row without arithmetic to speak of, the GB/s of a copy
     that reads and writes as large a working set.

@@ -33,6 +33,12 @@ class CrossEntropyLoss:
     reduction: ``"mean"`` over the batch (NaN, with zero gradients, for an empty one) or ``"sum"``.
     """
 
+    names_calls = True  #: in messages, kernels that it calls are named after it
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        k.changed()
+
     def __init__(self, *, reduction: str = "mean") -> None:
         if reduction not in ("mean", "sum"):
             raise ValueError(f"CrossEntropyLoss: expected reduction 'mean' or 'sum', got {reduction!r}")

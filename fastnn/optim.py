@@ -28,6 +28,20 @@ class Group(dict[str, Any]):
         super().update(*args, **options)
         k.changed()
 
+    def setdefault(self, name: str, value: Any = None) -> Any:
+        """Set an option that is not there."""
+        k.changed()
+        return super().setdefault(name, value)
+
+    def pop(self, *args: Any) -> Any:
+        """Take an option away."""
+        k.changed()
+        return super().pop(*args)
+
+    def __delitem__(self, name: str) -> None:
+        super().__delitem__(name)
+        k.changed()
+
     def __ior__(self, other: Any) -> Group:  # type: ignore[override,misc]
         self.update(other)
         return self
@@ -39,6 +53,8 @@ class Optimizer:
     params: parameters, or PyTorch's dictionaries ``{"params": …, "lr": …}`` with options of their own; may be left out
     where `fit` fills it in. `param_groups` holds the groups; options may be changed there between steps.
     """
+
+    names_calls = True  #: in messages, kernels that it calls are named after it
 
     def __init__(self, params: Params | None, **defaults: Any) -> None:
         self.defaults = defaults
@@ -116,7 +132,18 @@ class Optimizer:
 
     def structure(self) -> list[Any]:
         """What, beside the parameters that have gradients, decides which kernels `step` calls on which arrays."""
-        return [thing for group, segment in self._segments for thing in (segment, *self._choices(group))]
+        found: list[Any] = []
+        for i, (group, segment) in enumerate(self._segments):
+            taken = self._steps.get(i)
+            alike = tuple([True] * len(segment.parameters) if taken is None else (taken == taken[0]).tolist())
+            found += (segment, *self._choices(group), alike)  # those that took other steps are updated apart
+        return found
+
+    def memory(self) -> list[Array]:
+        """The arrays that the kernels of `step` read."""
+        state = [a for arrays in self._state.values() for a in arrays.values()]
+        flat = [a for _, segment in self._segments for a in (segment.data, segment.grad)]
+        return [*flat, *state, *self._steps.values(), *self._hyper.values()]
 
     def _runs(self, segment: Segment, taken: list[int]) -> Iterator[tuple[int, int]]:
         """(start, stop) of neighbours among the segment's parameters that are updated alike: mostly one run."""

@@ -14,12 +14,12 @@ from . import _kernels as k
 from . import init
 from ._checks import check_data, check_drop_last, check_loss, check_model, check_validation, check_whole
 from ._kernels import Array
-from ._kernels.replay import Replayer, Results
+from ._kernels.replay import Context, Replayer, Results
 from ._progress import shown
 from .callbacks import Callback, as_callback
 from .history import History
 from .layers import Layer
-from .layers.layer import caller, signature
+from .layers.recorded import ModelContext, caller
 from .losses import Loss, computed, counted, is_mean
 from .optim import Optimizer, bound
 from .step import STRETCH, Step
@@ -77,7 +77,7 @@ def fit(
     model.zero_grad()  # an earlier step may have been broken off half-way
     show = shown(progress, epochs)
     history = History()
-    training = _Pass(model, step, (images_last(x), y), loss, step.signature, step.optimizer.refresh)
+    training = _Pass(step, (_channels_last(x), y), loss, step)
     validating = None if validation is None else _evaluation(model, validation, loss)
     listening = [hook for hook in hooks if type(hook).on_batch_end is not Callback.on_batch_end]
     stop = _stop(len(x), batch_size, drop_last)
@@ -161,19 +161,12 @@ class _Pass:
     """What is done to each batch of some data, in their order or in that of a permutation; replayed where it can be."""
 
     def __init__(
-        self,
-        model: Layer,
-        body: Callable[[Array, Array], Results],
-        data: tuple[Array, Array],
-        loss: Loss,
-        signature: Callable[[], list[Any]],
-        refresh: Callable[[], None] = lambda: None,
+        self, body: Callable[[Array, Array], Results], data: tuple[Array, Array], loss: Loss, context: Context
     ) -> None:
-        """body: from a batch (x, y) to its loss and how many were right; signature, refresh: as of `Replayer`."""
+        """body: from a batch (x, y) to its loss and how many were right; context: of `Replayer`."""
         self._data, self._loss, self._body = data, loss, body
-        self._replays = all(layer.replays for layer in model.modules())
-        self._in_order = Replayer(body, signature, caller, refresh)
-        self._permuted = Replayer(self._gather, signature, caller, refresh)
+        self._in_order = Replayer(body, context, caller, data)
+        self._permuted = Replayer(self._gather, context, caller, data, lambda where: (data[0][where], data[1][where]))
 
     @property
     def obstacle(self) -> str | None:
@@ -191,7 +184,7 @@ class _Pass:
 
         One batch at a time, or about 50 ms of replayed ones, whose last loss is not known.
         """
-        replay = replay and hasattr(self._loss, "compute") and self._replays
+        replay = replay and hasattr(self._loss, "compute")
         replayer, body = (self._in_order, self._body) if order is None else (self._permuted, self._gather)
         sources = self._data if order is None else (order,)
         at = 0
@@ -219,21 +212,32 @@ class _Pass:
         return means.values()
 
 
-def _evaluation(model: Layer, data: tuple[Array, Array], loss: Loss) -> _Pass:
+class _Evaluation(ModelContext):
     """The forward pass and the loss, dropout off."""
 
-    def body(x: Array, y: Array) -> Results:
-        scores = model.forward(x, train=False)[0]
-        return computed(loss, scores, y, need_grad=False)[0], *counted(loss, scores, y)
+    def __init__(self, model: Layer, loss: Loss) -> None:
+        super().__init__(model)
+        self._loss = loss
 
-    return _Pass(model, body, data, loss, lambda: [*signature(model), *vars(loss).values()])
+    def __call__(self, x: Array, y: Array) -> Results:
+        scores = self.model.forward(x, train=False)[0]
+        return computed(self._loss, scores, y, need_grad=False)[0], *counted(self._loss, scores, y)
+
+    def signature(self) -> list[Any]:
+        """The loss is part of it."""
+        return [*super().signature(), *getattr(self._loss, "__dict__", {}).values()]
+
+
+def _evaluation(model: Layer, data: tuple[Array, Array], loss: Loss) -> _Pass:
+    evaluation = _Evaluation(model, loss)
+    return _Pass(evaluation, data, loss, evaluation)
 
 
 def _stop(samples: int, batch_size: int, drop_last: bool) -> int:
     return samples - samples % batch_size if drop_last else samples
 
 
-def images_last(x: Array) -> Array:
+def _channels_last(x: Array) -> Array:
     """Images (N, C, H, W) with their channels last in memory, as kernels want them, so that no batch need be copied."""
     return k.copy(x, channels_last=True) if x.ndim == 4 and x.shape[1] > 1 else x
 

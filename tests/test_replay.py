@@ -300,23 +300,105 @@ STRAYS = ["forward", "kept array", "new array", "backward"]
 @pytest.mark.parametrize("how", STRAYS)
 def test_a_stray_numpy_operation_is_found_and_named(how: str) -> None:
     model = mlp(Stray(how))
-    with pytest.raises(fn.CaptureError, match=r"1 \(Stray\)|1 \(Linear\)|2 \(ReLU\)|0 \(Linear\)"):
+    with pytest.raises(fn.CaptureError, match=r"1 \(Stray\)|2 \(ReLU\)|0 \(Linear\)"):
         fn.capture(model, fn.CrossEntropyLoss(), sgd(model), ROWS[:15], Y[:15])
     assert_same(model, mlp(Stray(how)))
 
 
 @pytest.mark.parametrize("how", STRAYS)
 def test_fit_goes_on_from_python_where_a_stray_operation_was_found(how: str) -> None:
+    fit_twice(lambda: mlp(Stray(how)), ROWS, warns="fit: steps run from Python")
+
+
+def fit_twice(make: Callable[[], fn.Sequential], x: Array, warns: str = "", **how: Any) -> list[fn.History]:
+    """Train with and without replay to the same bits; `warns` is what the first one must warn of."""
     models, histories = [], []
+    arguments: dict[str, Any] = {"batch_size": 15, "epochs": 4, "seed": 0, **how}
     for callbacks in ([], [Slow()]):
-        model = mlp(Stray(how))
+        models.append(make())
+        more = {name: value() if callable(value) else value for name, value in arguments.items()}
+        more["callbacks"] = [*more.get("callbacks", []), *callbacks]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            histories.append(fn.fit(model, ROWS, Y, batch_size=15, epochs=3, seed=0, callbacks=callbacks))
-        assert ["fit: steps run from Python" in str(w.message) for w in caught] == ([] if callbacks else [True])
-        models.append(model)
+            histories.append(fn.fit(models[-1], x, Y[: len(x)], **more))
+        expected = [True] if warns and not callbacks else []
+        assert [warns in str(w.message) if warns else str(w.message) for w in caught] == expected
     assert histories[0].loss == histories[1].loss
+    assert histories[0].accuracy == histories[1].accuracy
+    assert histories[0].val_loss == histories[1].val_loss
     assert_same(*models)
+    return histories
+
+
+class Scaled(fn.Layer):
+    """A linear layer whose doubled weight NumPy writes to an array that it keeps."""
+
+    def __init__(self) -> None:
+        self.weight, self.kept = fn.Parameter(np.eye(7, dtype=np.float32)), np.zeros((7, 7), np.float32)
+
+    def forward(self, x: Array, train: bool = False) -> tuple[Array, Backward]:
+        np.multiply(self.weight.data, np.float32(2), out=self.kept)
+        return k.linear(x, self.kept, None, relu=False), lambda dy, need_dx=True: dy
+
+
+def test_weights_that_pass_through_numpy() -> None:
+    model = fn.Sequential(fn.Linear(12, 7), Scaled(), fn.Linear(7, 5))
+    for i in range(5):
+        model[1].weight.data[...] *= 1 + i
+        assert np.array_equal(model.scores(ROWS[:4]), model(ROWS[:4]))
+
+
+def test_validation_of_weights_that_pass_through_numpy() -> None:
+    def make() -> fn.Sequential:
+        fn.manual_seed(0)
+        return fn.Sequential(fn.Linear(12, 7), Scaled(), fn.Linear(7, 5))
+
+    histories = fit_twice(make, ROWS, warns="gives linear an array", validation_data=(ROWS, Y))
+    assert len(histories[0].val_loss) == 4
+
+
+def test_statistics_that_numpy_keeps() -> None:
+    class Running(fn.Layer):
+        def __init__(self) -> None:
+            self.mean = np.zeros(7, np.float32)
+
+        def forward(self, x: Array, train: bool = False) -> tuple[Array, Backward]:
+            self.mean *= np.float32(0.9)
+            self.mean += np.float32(0.1) * x.mean(0)
+            return x, lambda dy, need_dx=True: dy
+
+    layers: list[Running] = []
+
+    def make() -> fn.Sequential:
+        layers.append(Running())
+        return mlp(layers[-1])
+
+    fit_twice(make, ROWS, warns=r"1 (Running).mean is changed, but not by a kernel")
+    assert np.array_equal(layers[0].mean, layers[1].mean)
+
+
+def test_samples_that_are_alike() -> None:
+    class Kept(fn.Layer):
+        def __init__(self) -> None:
+            self.kept = np.zeros((1, 12), np.float32)
+
+        def forward(self, x: Array, train: bool = False) -> tuple[Array, Backward]:
+            return np.multiply(x, np.float32(2), out=self.kept), lambda dy, need_dx=True: dy
+
+    def make() -> fn.Sequential:
+        fn.manual_seed(0)
+        return fn.Sequential(Kept(), fn.Linear(12, 5))
+
+    fit_twice(make, np.tile(ROWS[:4], (5, 1)), warns="gives linear an array", batch_size=1)
+
+
+def test_accuracy_that_numpy_computes() -> None:
+    class TopTwo(fn.CrossEntropyLoss):
+        @staticmethod
+        def count_correct(scores: Array, labels: Array) -> Any:
+            return int(sum(label in row for row, label in zip(scores.argsort(1)[:, -2:], labels, strict=True)))
+
+    fit_twice(mlp, ROWS, warns="what it returns was not written by a kernel", loss=TopTwo, batch_size=3)
 
 
 def test_what_is_not_returned_by_a_kernel_is_found() -> None:
@@ -353,14 +435,14 @@ def test_a_loss_of_numpy_is_not_replayed() -> None:
 
 
 def test_a_loss_that_computes_with_numpy_is_found() -> None:
-    class Scaled(fn.CrossEntropyLoss):
+    class Doubled(fn.CrossEntropyLoss):
         def compute(self, scores: Array, labels: Array, need_grad: bool = True) -> Any:
             loss, backward = super().compute(scores, labels, need_grad)
             return loss * 2, lambda: backward() * np.float32(2)
 
     model = mlp()
-    with pytest.raises(fn.CaptureError, match="Linear"):
-        fn.capture(model, Scaled(), sgd(model), ROWS, Y)
+    with pytest.raises(fn.CaptureError, match="what it returns was not written by a kernel"):
+        fn.capture(model, Doubled(), sgd(model), ROWS, Y)
 
 
 def test_the_reference_is_not_captured_but_trains() -> None:
@@ -539,6 +621,138 @@ def test_batches_of_other_dtypes_and_alignments_are_converted() -> None:
         expected = eager(twins.models[1], twins.optimizers[1], ROWS[:20], Y[:20])
         assert twins.step_(x, y) == expected
         assert_same(*twins.models)
+
+
+def test_gradients_that_are_there_are_added_to() -> None:
+    twins = Twins()
+    for i in (0, 20):
+        twins.step(i)
+        for model in twins.models:
+            scores, backward = model.forward(ROWS[40:60], train=True)
+            backward(fn.CrossEntropyLoss().forward(scores, Y[40:60])[1](), need_dx=False)
+        twins.step(i)
+        for model in twins.models:
+            scores, backward = model.forward(ROWS[40:60], train=True)
+            backward(fn.CrossEntropyLoss().forward(scores, Y[40:60])[1](), need_dx=False)
+        twins.step(5, size=9)
+        twins.step(7, size=9)
+
+
+def test_a_step_of_some_of_the_parameters() -> None:
+    twins = Twins()
+    for model, optimizer in zip(twins.models, twins.optimizers, strict=True):
+        y, backward = model[2].forward(np.ones((3, 7), np.float32), train=True)
+        backward(np.ones_like(y))
+        optimizer.step()
+    for i in (0, 20, 40):
+        twins.step(i)
+
+
+def test_two_optimizers_in_turn() -> None:
+    a, b = mlp(), mlp()
+    pairs = [(sgd(a, lr=lr), sgd(b, lr=lr)) for lr in (0.01, 0.3)]
+    steps = [fn.capture(a, fn.CrossEntropyLoss(), one, ROWS[:20], Y[:20]) for one, _ in pairs]
+    for i in range(16):
+        x, y = ROWS[i : i + 20], Y[i : i + 20]
+        assert steps[i % 2](x, y) == eager(b, pairs[i % 2][1], x, y)
+        assert_same(a, b)
+
+
+def test_options_that_are_taken_away_and_set_again() -> None:
+    twins = Twins()
+    twins.step()
+    for optimizer in twins.optimizers:
+        optimizer.param_groups[0].pop("lr")
+        optimizer.param_groups[0].setdefault("lr", 0.7)
+    twins.step(20)
+
+
+def test_another_reduction() -> None:
+    model = mlp()
+    loss = fn.CrossEntropyLoss()
+    step = fn.capture(model, loss, fn.SGD(model.parameters(), lr=0.0), ROWS[:20], Y[:20])
+    mean = step(ROWS[:20], Y[:20])
+    loss.reduction = "sum"
+    assert step(ROWS[:20], Y[:20]) == pytest.approx(20 * mean)
+
+
+def test_another_backend() -> None:
+    twins = Twins()
+    for i in (0, 20):
+        with fn.use_backend("reference"):
+            twins.step(i)
+        twins.step(i)
+
+
+def test_another_head() -> None:
+    twins = Twins()
+    twins.step()
+    for model, optimizer in zip(twins.models, twins.optimizers, strict=True):
+        fn.manual_seed(9)
+        model._layers["2"] = fn.Linear(7, 9)
+        optimizer.param_groups[0]["lr"] = 0.1
+    twins.models[1][2].weight.used = False
+    assert np.isfinite(twins.step_(ROWS[:20], Y[:20] + 4))
+    with pytest.raises(ValueError, match="expected labels from 0 to 8, got 9"):
+        twins.step_(ROWS[:20], Y[:20] + 5)
+
+
+@pytest.mark.parametrize("batch", [90, 60])
+def test_a_learning_rate_that_a_callback_sets(batch: int) -> None:
+    def how() -> list[Any]:
+        def schedule(model: fn.Layer, history: fn.History) -> None:
+            optimizers[-1].param_groups[0]["lr"] /= 2
+
+        return [schedule]
+
+    optimizers: list[fn.SGD] = []
+
+    def optimizer() -> fn.SGD:
+        optimizers.append(fn.SGD(lr=0.2, momentum=0.9))
+        return optimizers[-1]
+
+    fit_twice(mlp, ROWS, batch_size=batch, epochs=6, optimizer=optimizer, callbacks=how)
+
+
+def test_captures_while_other_threads_record() -> None:
+    stop, trouble = threading.Event(), []
+
+    def record() -> None:
+        while not stop.is_set():
+            model = mlp()
+            for _ in range(3):
+                model.scores(ROWS[:4])
+
+    thread = threading.Thread(target=record)
+    thread.start()
+    try:
+        for _ in range(100):
+            model = mlp()
+            before = model.state_dict()
+            step = fn.capture(model, fn.CrossEntropyLoss(), sgd(model), ROWS[:20], Y[:20])
+            if any(not np.array_equal(value, before[key]) for key, value in model.state_dict().items()):
+                trouble.append("changed")
+            step(ROWS[:20], Y[:20])
+    finally:
+        stop.set()
+        thread.join()
+    assert not trouble
+
+
+def test_a_model_is_freed_with_its_records() -> None:
+    import gc
+    import weakref
+
+    gc.disable()
+    try:
+        model = mlp()
+        for i in range(4):
+            model.scores(ROWS[i : i + 3])
+        gone = weakref.ref(model)
+        del model
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 # --- predictions ------------------------------------------------------------------------------------------------------

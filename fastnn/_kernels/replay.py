@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -27,37 +27,68 @@ class _Entry:
 
     record: Any
     results: Results
-    slots: Slots  #: copies
+    contents: Slots  #: copies of what the slots held
     signature: list[Any]
     trusted: bool = False
+
+
+class Context(Protocol):
+    """What the calls of a body depend on."""
+
+    def signature(self) -> list[Any]:
+        """Everything that decides which kernels are called, and on what."""
+        ...
+
+    def memory(self) -> list[Array]:
+        """Arrays that kernels may read although no kernel of the body writes them."""
+        ...
+
+    def own_arrays(self) -> dict[str, Array]:
+        """Arrays that only kernels may change, by a name for each."""
+        ...
+
+    def refresh(self) -> None:
+        """Bring memory up to date that kernels read, such as options."""
+        ...
+
+    def ready(self) -> bool:
+        """Whether a run would begin afresh: False where it would go on with gradients that are there."""
+        ...
+
+    @property
+    def replays(self) -> bool:
+        """Whether it may be replayed at all."""
+        ...
 
 
 class Replayer:
     """Runs ``body(*slots)``: from Python at first, which is recorded, a second time to verify, then from the record.
 
     body: calls kernels on the slots and on memory that stays where it is, and returns arrays that kernels wrote. Run
-        from Python it is always the real run: a body with state of its own sees what it would see without all this.
-    signature: everything that decides which kernels are called, and on what; looked at when something changed.
+        from Python by `run`, it is always the real run: a body with state of its own sees what it would see anyway.
+    context: what the calls depend on; asked when something changed.
     where: what a kernel is called from, for messages.
-    refresh: brings memory up to date that kernels read, such as options, when something changed.
+    data: arrays that kernels may read as well. contents: of slots, what has to differ between the runs of which one is
+        recorded and the other verified, by default they themselves.
+    classes: in `Record.call`, labels in the last slot are checked to be below it; 0 for no check.
     """
 
     def __init__(
         self,
         body: Callable[..., Results],
-        signature: Callable[[], list[Any]],
+        context: Context,
         where: Callable[[], str],
-        refresh: Callable[[], None] = lambda: None,
+        data: Sequence[Array] = (),
+        contents: Callable[..., Slots] = lambda *slots: slots,
         classes: int = 0,
     ) -> None:
-        """classes: in `Record.call`, labels in the last slot are checked to be below it; 0 for no check."""
-        self._body, self._signature, self._where, self._refresh = body, signature, where, refresh
-        self._classes = classes
+        self._body, self._context, self._where, self._data, self._contents = body, context, where, data, contents
+        self.classes = classes
         self._entries: dict[Any, _Entry] = {}
         self._latest: tuple[Any, Any, Array] | None = None  # backend, record, and where that writes its first result
         self._seen: set[Any] = set()
         self._preparing = threading.Lock()
-        self._unsettled = 0  # runs that changed what they depend on
+        self._unsettled = 0  # runs, one after the other, that changed what they depend on
         self.obstacle: str | None = None  #: why it is run from Python for good, None if it is not
 
     def record(self, slots: Slots) -> Any:
@@ -71,10 +102,12 @@ class Replayer:
         if entry is None or not entry.trusted:
             return None
         if not entry.record.holds:
-            if not _same(self._signature(), entry.signature):
+            if not self._context.ready():
+                return None
+            if not _same(self._context.signature(), entry.signature):
                 self._entries.pop(_key(slots), None)
                 return None
-            self._refresh()
+            self._context.refresh()
             entry.record.trust()
         return entry
 
@@ -99,7 +132,9 @@ class Replayer:
         key = _key(slots)
         if self.obstacle is not None or active().Record is None or len(self._entries) >= _MOST_RECORDS:
             return False
-        if active().Record.is_recording():  # these very calls, as part of others
+        if (
+            active().Record.is_recording() or not self._context.replays
+        ):  # recording: these very calls, as part of others
             return False
         if len(self._seen) >= _MOST_SEEN:
             self._seen.clear()
@@ -111,65 +146,75 @@ class Replayer:
         """Run the body from Python, and learn from it."""
         key = _key(slots)
         entry = self._entries.get(key)
-        if self.obstacle is not None or active().Record is None or (entry is not None and entry.trusted):
+        possible = self.obstacle is None and active().Record is not None and self._context.replays
+        if not possible or not self._context.ready() or (entry is not None and entry.trusted):
             return self._body(*slots)
-        if entry is not None and _same(self._signature(), entry.signature):
-            if any(np.array_equal(a, b) for a, b in zip(slots, entry.slots, strict=True)):
+        if entry is not None and _same(self._context.signature(), entry.signature):
+            if any(np.array_equal(a, b) for a, b in zip(self._contents(*slots), entry.contents, strict=True)):
                 return self._body(*slots)  # from which an array that is never computed anew could not be told
-            return self._verify(entry, slots, [])
+            return self._verify(entry, slots, []) or self._body(*slots)
         if entry is None and len(self._entries) >= _MOST_RECORDS:
             return self._body(*slots)
         results, entry = self._record(slots, [])
         if entry is not None:
             self._entries[key] = entry
-        return results
+        return results or self._body(*slots)
 
     def prepare(self, slots: Slots, others: Slots) -> None:
         """Record the body on `slots` and verify it on `others`, at once; memory that kernels change is put back.
 
-        Where `obstacle` says why afterwards, it cannot be replayed. Nothing is done while another thread is at it.
+        Where `obstacle` says why afterwards, it cannot be replayed. Nothing is done while another thread is at it, or
+        is recording something else.
         """
-        if not self._preparing.acquire(blocking=False):
+        if not self._context.ready() or not self._preparing.acquire(blocking=False):
             return
         done: list[Any] = []
         try:
-            if self._entry(slots) is not None:  # of another thread, just now
-                return
-            for _ in range(2):  # a first run may settle things, so that it is not like those that follow
-                _, entry = self._record(slots, done)
-                if entry is not None or self.obstacle is not None:
-                    break
-            if entry is not None:
-                self._verify(entry, others, done)
-                if entry.trusted:
-                    self._entries.pop(_key(slots), None)
-                    if len(self._entries) >= _MOST_RECORDS:
-                        del self._entries[next(iter(self._entries))]
-                    self._entries[_key(slots)] = entry
+            if self._entry(slots) is None:  # else another thread was faster
+                self._prepare(slots, others, done)
         finally:
-            for record in reversed(done):
-                record.restore()
+            active().Record.undo(done)
             self._preparing.release()
 
+    def _prepare(self, slots: Slots, others: Slots, done: list[Any]) -> None:
+        entry = None
+        for _ in range(2):  # a first run may settle things, so that it is not like those that follow
+            results, entry = self._record(slots, done)
+            if entry is not None or not results or self.obstacle is not None:
+                break
+        if entry is None or not self._verify(entry, others, done) or not entry.trusted:
+            return
+        self._entries.pop(_key(slots), None)
+        if len(self._entries) >= _MOST_RECORDS:
+            del self._entries[next(iter(self._entries))]
+        self._entries[_key(slots)] = entry
+
     def _record(self, slots: Slots, done: list[Any]) -> tuple[Results, _Entry | None]:
-        """Run the body and make a record of it, unless it changed what it depends on; the record is added to `done`."""
-        before = self._signature()
+        """Run the body and make a record of it, unless it changed what it depends on; the record is added to `done`.
+
+        No results, and nothing was run, while another record is in progress.
+        """
+        before = self._context.signature()
         results = self._run_into(active().Record(self._where), slots, done)
-        after = self._signature()
-        if not _same(before, after):
-            self._unsettled += 1
-            if self._unsettled > _MOST_UNSETTLED:
-                self._refuse(_UNSETTLED)
-        elif len(done[-1]) and self.obstacle is None:
-            return results, _Entry(done[-1], results, tuple(a.copy() for a in slots), after)
+        after = self._context.signature()
+        if not results or self.obstacle is not None or not len(done[-1]):
+            return results, None
+        if _same(before, after):
+            self._unsettled = 0
+            return results, _Entry(done[-1], results, tuple(a.copy() for a in self._contents(*slots)), after)
+        self._unsettled += 1
+        if self._unsettled > _MOST_UNSETTLED:
+            self._refuse(_UNSETTLED)
         return results, None
 
     def _verify(self, entry: _Entry, slots: Slots, done: list[Any]) -> Results:
         """Run the record, then the body from the same state; both have to agree to the bit.
 
-        The record comes first: whatever NumPy is to compute anew still holds what it computed from other slots.
+        The record comes first: whatever NumPy is to compute anew still holds what it computed from other slots. No
+        results, and nothing was run, while another record is in progress.
         """
         record, witness = entry.record, active().Record(self._where, verify=True)
+        self._context.refresh()
         before = record.copy_changed()
         try:
             rehearsed = record.rehearse(slots)
@@ -177,36 +222,55 @@ class Replayer:
         finally:
             record.restore(before)
         results = self._run_into(witness, slots, done)
-        if not len(witness) or self.obstacle is not None:
+        if not results or self.obstacle is not None:
             return results
-        if not _same(self._signature(), entry.signature):
+        if not _same(self._context.signature(), entry.signature):
             self._refuse(_UNSETTLED)
             return results
         at = record.difference(witness, rehearsed)
         if at is not None or found != [a.tobytes() for a in results]:
             self._refuse(_explain(at, record.names, witness.names))
         else:
-            entry.trusted, entry.slots = True, ()
+            entry.trusted, entry.contents = True, ()
             record.trust()
         return results
 
     def _run_into(self, record: Any, slots: Slots, done: list[Any]) -> Results:
-        """Run the body while `record`, unless another one is in progress, notes its kernels."""
+        """Run the body while `record` notes its kernels; nothing is run, and () returned, while another one does."""
+        own = {name: (a, a.tobytes()) for name, a in self._context.own_arrays().items()}
+        memory = self._context.memory()  # parameters may move meanwhile
         done.append(record)
-        if not record.start():
-            return self._body(*slots)
         try:
+            if not record.start():
+                return ()
             results = self._body(*slots)
         finally:
             record.stop()
-        loss = results[0] if results and results[0].dtype == np.float64 and results[0].shape == (1,) else None
-        record.finish(slots, self._classes, loss, results[1] if len(results) > 1 else None)
         if record.obstacle is not None:
             self._refuse(record.obstacle)
+        elif not all(isinstance(a, np.ndarray) and record.writes(a) for a in results):
+            self._refuse("what it returns was not written by a kernel")
+        else:
+            loss = results[0] if results[0].dtype == np.float64 and results[0].shape == (1,) else None
+            record.finish(slots, self.classes, loss, results[1] if len(results) > 1 else None)
+            self._look_for_numpy(record, memory, own)
         return results
 
+    def _look_for_numpy(self, record: Any, memory: list[Array], own: Mapping[str, tuple[Array, bytes]]) -> None:
+        """Refuse what reads or changes arrays that a replay would not see change."""
+        at = record.reads_beside([*memory, *self._context.memory(), *self._data])
+        if at is not None:
+            kernel, where = record.names[at]
+            self._refuse(
+                f"{where or 'something'} gives {kernel} an array that is no parameter and that no kernel wrote, so "
+                "that a replay would not see it change; make constants read-only (array.flags.writeable = False)"
+            )
+        for name, (a, before) in own.items():
+            if a.tobytes() != before and not record.writes(a):
+                self._refuse(f"{name} is changed, but not by a kernel")
+
     def _refuse(self, obstacle: str) -> None:
-        self.obstacle = obstacle
+        self.obstacle = self.obstacle or obstacle
         self._entries.clear()
         self._latest = None
 
@@ -232,12 +296,15 @@ def without_gaps(a: Array) -> Array:
 def another(a: Array) -> Array:
     """An array of the same shape, dtype and order in memory with other numbers of that size, for one without gaps."""
     other = np.empty_like(a)
+    other[...] = a[::-1]
     if a.dtype.kind == "f":
-        other[...] = a[::-1] * a.dtype.type(0.75) + a.dtype.type(0.125)
-    else:
-        other[...] = a[::-1]
-        if np.array_equal(other, a):
-            other[...] = a == 0  # what was 0 is 1, and the other way round: labels of two classes, whatever there are
+        ramp = np.arange(1, a.size + 1, dtype=a.dtype).reshape(a.shape)
+        other *= a.dtype.type(0.75)
+        other += ramp / a.dtype.type(4 * a.size)  # which no number is a fixed point of
+        return other
+    other[: (len(a) + 1) // 2] = a[:1]  # labels: another count of each, and only such as there are
+    if np.array_equal(other, a):
+        other[...] = a == 0  # all are alike: what was 0 is 1, and the other way round
     return other
 
 
@@ -253,7 +320,7 @@ def _alike(x: Any, y: Any) -> bool:
 
 def _explain(found: int | None, recorded: Sequence[tuple[str, str]], again: Sequence[tuple[str, str]]) -> str:
     if found is None:
-        return "what it returns was not written by a kernel"
+        return "what it returns is not the same when its kernels are replayed"
     names = recorded if found < len(recorded) else again
     kernel, where = names[found]
     return (

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,7 @@ from .parameter import Parameter
 Backward = Callable[..., Any]
 
 
-_REPLAYED = 1 << 18  #: numbers in a batch, at most, whose forward pass is replayed; beyond, Python's time is nothing
+_REPLAYED = 1 << 16  #: numbers in a batch, at most, whose forward pass is replayed; beyond, Python's time is nothing
 _REAL: tuple[np.dtype[Any], ...] = tuple(np.dtype(name) for name in REAL)
 
 
@@ -44,6 +42,10 @@ class Layer:
         if isinstance(value, Layer) and value.name is None:
             value.name = key
         super().__setattr__(key, value)
+        k.changed()
+
+    def __delattr__(self, key: str) -> None:
+        super().__delattr__(key)
         k.changed()
 
     def forward(self, x: Array, train: bool = False) -> tuple[Any, Backward]:
@@ -159,14 +161,23 @@ class Layer:
         """The output for one batch; one of a small shape that came before is computed by replaying its kernels."""
         if x.size > _REPLAYED or without_gaps(x) is not x:
             return self._output(x)
-        if self._replayer is None:  # not set by way of __setattr__, since no result depends on it
-            self.__dict__["_replayer"] = Replayer(lambda x: (self._output(x),), lambda: signature(self), caller)
+        if self._replayer is None:
+            self._make_replayer()
         replayer: Replayer = self.__dict__["_replayer"]
         found = replayer.result((x,))
-        if found is None and all(m.replays for m in self.modules()) and replayer.comes_again((x,)):
+        if found is None and replayer.comes_again((x,)):
             replayer.prepare((x,), (another(x),))
             found = replayer.result((x,))
         return self._output(x) if found is None else found
+
+    def _make_replayer(self) -> None:
+        from .recorded import ModelContext, caller  # which needs this module
+
+        context = ModelContext(self)
+        # A new dictionary: another thread may be going through the old one. Not by way of __setattr__: no result
+        # depends on it.
+        replayer = Replayer(lambda x: (context.model._output(x),), context, caller)
+        object.__setattr__(self, "__dict__", {**self.__dict__, "_replayer": replayer})
 
     def _output(self, x: Array) -> Array:
         output: Array = self(x)
@@ -252,33 +263,6 @@ def as_real(x: Any, dtype: str, what: str) -> Array:
     if a.dtype.kind not in "fiub":
         raise DTypeError(f"{what}: expected real numbers (to be used as {dtype}), got {a.dtype}")
     return a if a.dtype == dtype else a.astype(dtype)
-
-
-def signature(model: Layer) -> list[Any]:
-    """Everything about a model that decides which kernels it calls and on what, for a `Replayer`."""
-    found: list[Any] = [k.get_num_threads()]
-    for layer in model.modules():
-        found.append(layer)
-        for name, value in vars(layer).items():
-            if name == "_replayer":
-                continue
-            found += (name, value)
-            if isinstance(value, Parameter):
-                found += (value.data, value.grad, value.requires_grad)
-    return found
-
-
-def caller() -> str:
-    """The label of the layer, or the class of the loss or optimizer, that calls a kernel now: from the stack."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_globals["__name__"] != Replayer.__module__:  # which called all of this
-        for found in frame.f_locals.values():
-            if isinstance(found, Layer) and not found.is_container:
-                return found.label
-            if type(found).__module__ in ("fastnn.losses", "fastnn.optim"):
-                return type(found).__name__
-        frame = frame.f_back
-    return ""
 
 
 class Elementwise(Layer):

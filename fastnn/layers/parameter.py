@@ -82,6 +82,8 @@ class Parameter:
         if not self.requires_grad:
             return False
         added, self.used = self.used, True
+        if not added:
+            k.changed()  # a captured step that comes before the next update has to add to this gradient
         return self.grad, added
 
     def zero_grad(self) -> None:

@@ -21,6 +21,7 @@ cdef struct entry_t:
     call_t call
     operand_t operands[8]
     unsigned written    # bit i: array i is changed
+    unsigned foreign    # bit i: array i is only read, comes from elsewhere, and may be written by others
 
 cdef struct block_t:
     char* address
@@ -228,6 +229,8 @@ cdef class Record:
                 self.kept.append(arrays[i])
                 if written >> i & 1:
                     self._remember(<char*>call.p[i], entry.operands[i].bytes)
+                elif cnp.PyArray_ISWRITEABLE(arrays[i]):
+                    entry.foreign |= 1 << i
         execute(call)
         entry.call = call[0]
         self.count += 1
@@ -240,6 +243,39 @@ cdef class Record:
             if <size_t>address >= <size_t>start and <size_t>address + bytes <= <size_t>start + <size_t>len(old):
                 return
         self.before.append((<size_t>address, address[:bytes]))
+
+    def writes(self, cnp.ndarray a):
+        """Whether one of the calls writes to where this array begins, which has to be where it wrote all of it."""
+        cdef char* p = <char*>cnp.PyArray_DATA(a)
+        cdef Py_ssize_t at
+        cdef int i
+        for at in range(self.count):
+            for i in range(CALL_ARRAYS):
+                if self.entries[at].written >> i & 1 and lies_in(p, self.entries[at].call.p[i], self.entries[at].operands[i].bytes):
+                    return True
+        return False
+
+    def reads_beside(self, memory):
+        """The number of the first call that reads an array which is in no slot, in none of the arrays of `memory`, not
+        read-only, and not written by any of the calls; None if none does.
+        """
+        cdef Py_ssize_t at
+        cdef int i
+        cdef bint known
+        cdef char* p
+        for at in range(self.count):
+            for i in range(CALL_ARRAYS):
+                if not self.entries[at].foreign >> i & 1 or self.entries[at].operands[i].slot >= 0:
+                    continue
+                p = <char*>self.entries[at].call.p[i]
+                known = False
+                for a in memory:
+                    known = known or lies_in(p, cnp.PyArray_DATA(a), cnp.PyArray_NBYTES(a))
+                for address, old in self.before:
+                    known = known or lies_in(p, <void*><size_t>address, len(old))
+                if not known:
+                    return at
+        return None
 
     def trust(self):
         """The calls are known to be those that Python would make now, until something changes."""
@@ -408,6 +444,13 @@ cdef class Record:
 
     # --- verifying ----------------
 
+    @staticmethod
+    def undo(list records):
+        """Put back what all these records changed, the last one first, with no way for Ctrl-C to come in between."""
+        cdef Record record
+        for record in reversed(records):
+            record.restore()
+
     def copy_changed(self):
         """What memory from elsewhere that the calls changed holds now, for `restore`."""
         return [(address, (<char*><size_t>address)[:len(old)]) for address, old in self.before]
@@ -466,6 +509,10 @@ cdef class Record:
             if not self.owns(<char*>a.call.p[i]) and a.call.p[i] != b.call.p[i]:
                 return False
         return True
+
+
+cdef inline bint lies_in(const void* p, const void* start, Py_ssize_t bytes) noexcept nogil:
+    return <const char*>start <= <const char*>p < <const char*>start + bytes
 
 
 cdef void* grown(void* p, size_t bytes) except NULL:
