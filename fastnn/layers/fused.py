@@ -1,4 +1,5 @@
-"""Neighbouring layers of a chain that are computed together, with the outputs and gradients of one after the other.
+"""Neighbouring layers of a chain that are computed together: their outputs are those of one after the other to the bit,
+their gradients up to the order of sums.
 
 Only layers of exactly the types named here are: a subclass may be another function.
 """
