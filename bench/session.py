@@ -19,6 +19,7 @@ from .workloads import BATCHES, Workload
 
 MEASUREMENT = 5e-3  #: seconds that one measurement of a kernel should last
 SLICES = 5  #: of a measurement of a kernel, the median of which counts, since others may use the machine, too
+ROUND = 0.03  #: seconds that a round of steps lasts at least: a processor that waited is slow at first
 WARM_UP = 3  #: steps before those that count
 PASSES = 3  #: how often each form is tried, in turn, before one is chosen
 HOPELESS = 3  #: a form that takes so many times as long as the best is not tried again
@@ -62,7 +63,7 @@ class Session:
             return median(seconds_per_step(chosen, calls) for _ in range(min(SLICES, repeats)))
 
     def time_steps(self, form: str, steps: int) -> list[float]:
-        """Seconds of each of so many steps, or predictions; a form that does a block at once tells its mean.
+        """Seconds of each of so many steps, or predictions, or of more, for `ROUND`; a block at once tells its mean.
 
         Raises if the training went astray: NaN can change the speed.
         """
@@ -71,7 +72,8 @@ class Session:
         with self._in_force(self._forms[form]) as chosen:
             for _ in range(math.ceil(WARM_UP / chosen.steps)):
                 chosen.call()
-            for _ in range(math.ceil(steps / chosen.steps)):
+            end = perf_counter() + ROUND
+            while len(found) * chosen.steps < steps or perf_counter() < end:
                 start = perf_counter()
                 result = chosen.call()
                 found.append((perf_counter() - start) / chosen.steps)
