@@ -135,6 +135,8 @@ class CapturedStep:
             return None
         record = self._replayer.record(slots)
         while record is None and self._replayer.obstacle is None:
+            if not self._step.ready():  # any more: another thread has begun a step by hand
+                return None
             self._replayer.prepare(slots, tuple(another(a) for a in slots))
             record = self._replayer.record(slots)
             if record is None:
@@ -166,7 +168,8 @@ def capture(model: Layer, loss: Loss, optimizer: Optimizer, x: Any, y: Any) -> C
 
     x, y: a batch, as of `fit`. optimizer: one without parameters gets all of the model's.
     The step is recorded on this batch and verified on another one made from it; weights, optimizer and dropout are as
-    before afterwards. It computes, to the bit, what the same loop from Python does.
+    before afterwards, gradients zero; meanwhile no other thread may use the model. It computes, to the bit, what the
+    same loop from Python does.
     Raises what `fit` raises of bad arguments, and `CaptureError`, naming the layer, where something in the step is not
     computed by kernels, or not by the same ones each time. A choice that depends on data has to be made in a kernel.
     """

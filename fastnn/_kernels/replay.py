@@ -70,7 +70,6 @@ class Replayer:
     where: what a kernel is called from, for messages.
     data: arrays that kernels may read as well. contents: of slots, what has to differ between the runs of which one is
         recorded and the other verified, by default they themselves.
-    classes: in `Record.call`, labels in the last slot are checked to be below it; 0 for no check.
     """
 
     def __init__(
@@ -80,10 +79,9 @@ class Replayer:
         where: Callable[[], str],
         data: Sequence[Array] = (),
         contents: Callable[..., Slots] = lambda *slots: slots,
-        classes: int = 0,
     ) -> None:
         self._body, self._context, self._where, self._data, self._contents = body, context, where, data, contents
-        self.classes = classes
+        self.classes = 0  #: in `Record.call`, labels in the last slot are checked to be below it; 0 for no check
         self._entries: dict[Any, _Entry] = {}
         self._latest: tuple[Any, Any, Array] | None = None  # backend, record, and where that writes its first result
         self._seen: set[Any] = set()
@@ -132,9 +130,9 @@ class Replayer:
         key = _key(slots)
         if self.obstacle is not None or active().Record is None or len(self._entries) >= _MOST_RECORDS:
             return False
-        if (
-            active().Record.is_recording() or not self._context.replays
-        ):  # recording: these very calls, as part of others
+        if active().Record.is_recording():  # these very calls, as part of others
+            return False
+        if not self._context.replays:
             return False
         if len(self._seen) >= _MOST_SEEN:
             self._seen.clear()
