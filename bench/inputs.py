@@ -16,8 +16,6 @@ from fastnn._kernels.kernel import REAL, Arg
 
 Shape = Mapping[str, Any]
 SHAPES = Path(__file__).with_name("shapes.json")
-#: lr, momentum, dampening, weight_decay, nesterov, maximize: the MNIST CNN's.
-HYPER = (0.01, 0.9, 0.0, 0.0, 1.0, 0.0)
 
 
 @dataclass
@@ -144,14 +142,11 @@ def _dtype(arg: Arg, dtype: str) -> str:
 def _value(call: Call, arg: Arg, dtype: str, rng: np.random.Generator) -> Array:
     """Numbers for one argument, of the size that they have in a network."""
     row, shape = call.kernel.name, call.shape_of(arg)
-    if arg.name == "steps":
-        return np.ones(shape, np.int64)
-    if arg.name == "hyper":
-        return np.array(HYPER)
-    if arg.name == "labels":
-        return rng.integers(0, call.sizes["K"], shape)
+    if arg.values is not None:
+        drawn: Array = arg.values(rng, shape, call.sizes)
+        return drawn.astype(dtype) if arg.dtype == "real" else drawn
     if arg.name == "index":
-        return rng.integers(0, call.sizes["M"], shape) if row == "gather_rows" else _chosen(call, rng)
+        return _chosen(call, rng)
     if _dtype(arg, dtype) not in REAL:
         return rng.integers(0, 100, shape).astype(_dtype(arg, dtype))
     a = rng.standard_normal(shape)

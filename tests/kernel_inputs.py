@@ -18,14 +18,6 @@ Sample = Mapping[str, Any]
 Inputs = list[Array | None]
 
 ANY = ("float32", "float64", "uint8", "int64", "bool")  #: what rows of any dtype are tried with
-HYPER = {
-    "lr": 0.1,
-    "momentum": 0.9,
-    "dampening": 0.25,
-    "weight_decay": 0.01,
-    "nesterov": 0.0,
-    "maximize": 0.0,
-}
 
 
 def dtypes(kernel: Kernel) -> tuple[str, ...]:
@@ -103,20 +95,15 @@ def make(kernel: Kernel, sample: Sample, dtype: str = "float64", seed: int = 0) 
 
     def value(arg: Arg) -> Array:
         shape = shape_of(arg, sample)
-        if arg.name == "labels":
-            return rng.integers(0, d["K"], shape)
-        if kernel.name == "gather_rows" and arg.name == "index":
-            return rng.integers(0, d["M"], shape)
+        if arg.values is not None:
+            drawn: Array = arg.values(rng, shape, d)
+            return drawn.astype(dtype) if arg.dtype == "real" else drawn
         if kernel.name == "max_pool2d_backward" and arg.name == "index":
             x = rng.standard_normal((d["N"], d["C"], d["H"], d["W"]))
             return max_pool2d(x, **{name: v for name, v in params.items() if name != "input_size"})[1]
-        if arg.name == "steps":
-            return np.full(shape, 3)
         if arg.name == "index":  # of conv2d_max_pool2d: some tap, or none
             taps = params["pool_size"][0] * params["pool_size"][1]
             return rng.choice(np.array([*range(taps), NOWHERE], np.uint16), shape)
-        if arg.name == "hyper":
-            return np.array(list(HYPER.values()))
         a: Array = random(shape, dtype if arg.dtype in ("real", "any") else arg.dtype, rng)
         # A tolerance stands beside 1 + |expected|, so sums of many products should be of size 1, as in a network.
         if arg.name == "weight":

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_inputs import (
-    HYPER,
     LAYOUTS,
     SPECIAL,
     Guarded,
@@ -498,15 +497,9 @@ def test_sgd_with_every_option(backend: str, dtype: str, momentum: float, nester
     (param, grad, buffer, _, _), params = make(kernel, {"n": 53, "T": 2}, dtype)
     assert buffer is not None
     for dampening, weight_decay, started, maximize in product((0.0, 0.5), (0.0, 0.1), (0, 1), (0, 1)):
-        hyper = HYPER | {
-            "momentum": momentum,
-            "dampening": dampening,
-            "weight_decay": weight_decay,
-            "nesterov": nesterov,
-            "maximize": maximize,
-        }
+        hyper = np.array([0.1, momentum, dampening, weight_decay, nesterov, maximize])
         before = buffer if started else np.full_like(buffer, np.nan)  # what the first step must not look at
-        inputs: Inputs = [param, grad, before, np.array(list(hyper.values())), np.full(2, 4 * started)]
+        inputs: Inputs = [param, grad, before, hyper, np.full(2, 4 * started)]
         assert_contract(backend, kernel, inputs, params, dtype, "stored")
         assert_contract(backend, kernel, [param, grad, None, *inputs[3:]], params, dtype, "stored")
 

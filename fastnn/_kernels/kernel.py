@@ -31,6 +31,8 @@ class Arg:
     dims: symbols such as ``("N", "C", "H", "W")``, whole numbers, or ``"*"``, the last one, for any further dimensions.
     dtype: ``"real"`` (float32 or float64, the same for all real arrays of a call), ``"any"``, or a NumPy dtype's name.
     order: the axes from the outermost to the innermost in memory; None for the logical order.
+    values: draws it for tests and benchmarks, from a generator, its shape and the call's sizes, where random reals will
+        not do.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Arg:
     optional: bool = False
     inout: bool = False
     adds: bool = False  #: an output that native kernels can add to by themselves
+    values: Callable[[np.random.Generator, tuple[int, ...], Mapping[str, int]], Any] | None = None
 
 
 def array(name: str, dims: str, dtype: str = "real", **options: Any) -> Arg:

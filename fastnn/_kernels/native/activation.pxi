@@ -35,3 +35,10 @@ cdef void relu_backward_task(real* dx, const call_t* c, Py_ssize_t task, int thr
 
 cdef void relu_backward(real* dx, const call_t* c) noexcept nogil:
     parallel(<task_fn>relu_backward_task[real], c, ceil_div(c.n[0], RUN), BYTE * sizeof(real) * c.n[0])
+
+
+def activation_kernels():
+    return {
+        "relu": (<size_t>relu[float], <size_t>relu[double]),
+        "relu_backward": (<size_t>relu_backward[float], <size_t>relu_backward[double]),
+    }

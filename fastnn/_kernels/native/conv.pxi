@@ -552,3 +552,18 @@ cdef void conv2d_backward_weights(real* dweight, const call_t* c) noexcept nogil
 cdef void conv2d_max_pool2d_backward_weights(real* dweight, const call_t* c) noexcept nogil:
     cdef call_t r = uniform(c, True, False)
     conv_backward_weights[real](dweight, &r)
+
+
+def conv_kernels():
+    return {
+        "conv2d": (<size_t>conv2d[float], <size_t>conv2d[double]),
+        "conv2d_backward_data": (<size_t>conv2d_backward_data[float], <size_t>conv2d_backward_data[double]),
+        "conv2d_backward_weights": (<size_t>conv2d_backward_weights[float], <size_t>conv2d_backward_weights[double]),
+        "conv2d_max_pool2d": (<size_t>conv2d_max_pool2d[float], <size_t>conv2d_max_pool2d[double]),
+        "conv2d_max_pool2d_backward_data": (
+            <size_t>conv2d_max_pool2d_backward_data[float], <size_t>conv2d_max_pool2d_backward_data[double]
+        ),
+        "conv2d_max_pool2d_backward_weights": (
+            <size_t>conv2d_max_pool2d_backward_weights[float], <size_t>conv2d_max_pool2d_backward_weights[double]
+        ),
+    }

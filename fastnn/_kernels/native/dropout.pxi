@@ -71,3 +71,10 @@ cdef void next_key(uint64_t* key, const call_t* c) noexcept nogil:
     cdef uint64_t* state = <uint64_t*>c.p[1]
     memcpy(key, state, 24)
     state[2] += 1
+
+
+def dropout_kernels():
+    return {
+        "next_key": (<size_t>next_key, <size_t>next_key),
+        "dropout": (<size_t>dropout[float], <size_t>dropout[double]),
+    }

@@ -34,31 +34,14 @@ cdef extern from *:
 def kernels():
     """Addresses of the kernels by name, each for (float32, float64); the same one where the type does not matter."""
     return {
-        "linear": (<size_t>linear[float], <size_t>linear[double]),
-        "linear_backward_data": (<size_t>linear_backward_data[float], <size_t>linear_backward_data[double]),
-        "linear_backward_weights": (<size_t>linear_backward_weights[float], <size_t>linear_backward_weights[double]),
-        "conv2d": (<size_t>conv2d[float], <size_t>conv2d[double]),
-        "conv2d_backward_data": (<size_t>conv2d_backward_data[float], <size_t>conv2d_backward_data[double]),
-        "conv2d_backward_weights": (<size_t>conv2d_backward_weights[float], <size_t>conv2d_backward_weights[double]),
-        "conv2d_max_pool2d": (<size_t>conv2d_max_pool2d[float], <size_t>conv2d_max_pool2d[double]),
-        "conv2d_max_pool2d_backward_data": (
-            <size_t>conv2d_max_pool2d_backward_data[float], <size_t>conv2d_max_pool2d_backward_data[double]
-        ),
-        "conv2d_max_pool2d_backward_weights": (
-            <size_t>conv2d_max_pool2d_backward_weights[float], <size_t>conv2d_max_pool2d_backward_weights[double]
-        ),
-        "max_pool2d": (<size_t>max_pool2d[float], <size_t>max_pool2d[double]),
-        "max_pool2d_backward": (<size_t>max_pool2d_backward[float], <size_t>max_pool2d_backward[double]),
-        "relu": (<size_t>relu[float], <size_t>relu[double]),
-        "relu_backward": (<size_t>relu_backward[float], <size_t>relu_backward[double]),
-        "next_key": (<size_t>next_key, <size_t>next_key),
-        "dropout": (<size_t>dropout[float], <size_t>dropout[double]),
-        "softmax": (<size_t>softmax[float], <size_t>softmax[double]),
-        "cross_entropy": (<size_t>cross_entropy[float], <size_t>cross_entropy[double]),
-        "count_correct": (<size_t>count_correct[float], <size_t>count_correct[double]),
-        "sgd": (<size_t>sgd[float], <size_t>sgd[double]),
-        "gather_rows": (<size_t>gather_rows, <size_t>gather_rows),
-        "copy": (<size_t>copy, <size_t>copy),
+        **linear_kernels(),
+        **conv_kernels(),
+        **max_pool_kernels(),
+        **activation_kernels(),
+        **dropout_kernels(),
+        **loss_kernels(),
+        **optim_kernels(),
+        **layout_kernels(),
     }
 
 

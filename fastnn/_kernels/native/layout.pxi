@@ -99,3 +99,10 @@ cdef void copy(char* y, const call_t* c) noexcept nogil:
             tasks *= g.shape[d]
     if bytes:
         parallel(<task_fn>copy_task, c, tasks, 2 * BYTE * bytes)
+
+
+def layout_kernels():
+    return {
+        "gather_rows": (<size_t>gather_rows, <size_t>gather_rows),
+        "copy": (<size_t>copy, <size_t>copy),
+    }

@@ -274,3 +274,11 @@ cdef void linear_backward_weights(real* dweight, const call_t* c) noexcept nogil
     cdef const linear_sizes* g = <const linear_sizes*>c.n
     cdef cuts_t t = cuts(dweight, g.O, g.I)
     parallel(<task_fn>linear_backward_weights_task[real], c, t.across * t.down, FLOP * 2 * g.N * g.I * g.O)
+
+
+def linear_kernels():
+    return {
+        "linear": (<size_t>linear[float], <size_t>linear[double]),
+        "linear_backward_data": (<size_t>linear_backward_data[float], <size_t>linear_backward_data[double]),
+        "linear_backward_weights": (<size_t>linear_backward_weights[float], <size_t>linear_backward_weights[double]),
+    }

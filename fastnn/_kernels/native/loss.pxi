@@ -99,3 +99,11 @@ cdef void count_correct(real* first, const call_t* c) noexcept nogil:
             else:
                 correct += is_largest_f64(scores + n * g.K, g.K, labels[n])
     count[0] = count[0] + correct if c.add & 1 else correct
+
+
+def loss_kernels():
+    return {
+        "softmax": (<size_t>softmax[float], <size_t>softmax[double]),
+        "cross_entropy": (<size_t>cross_entropy[float], <size_t>cross_entropy[double]),
+        "count_correct": (<size_t>count_correct[float], <size_t>count_correct[double]),
+    }

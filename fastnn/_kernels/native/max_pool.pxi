@@ -109,3 +109,10 @@ cdef void max_pool2d_backward_task(real* dx, const call_t* c, Py_ssize_t n, int 
 cdef void max_pool2d_backward(real* dx, const call_t* c) noexcept nogil:
     cdef const pool_sizes* g = <const pool_sizes*>c.n
     parallel(<task_fn>max_pool2d_backward_task[real], c, g.N, BYTE * sizeof(real) * g.N * g.P * g.Q * g.KH * g.KW * g.C)
+
+
+def max_pool_kernels():
+    return {
+        "max_pool2d": (<size_t>max_pool2d[float], <size_t>max_pool2d[double]),
+        "max_pool2d_backward": (<size_t>max_pool2d_backward[float], <size_t>max_pool2d_backward[double]),
+    }

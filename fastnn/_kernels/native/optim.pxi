@@ -42,3 +42,9 @@ cdef void sgd(real* param, const call_t* c) noexcept nogil:
     if c.p[2] != NULL:  # without a buffer there is nothing that a later step would go on from
         for t in range(c.n[1]):
             steps[t] += 1
+
+
+def optim_kernels():
+    return {
+        "sgd": (<size_t>sgd[float], <size_t>sgd[double]),
+    }

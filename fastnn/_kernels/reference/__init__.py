@@ -13,45 +13,13 @@ import numpy as np
 
 from ..._errors import DTypeError, ShapeError
 from ..kernel import Array, Plan, Target
-from .activation import relu, relu_backward
-from .conv import conv2d, conv2d_backward_data, conv2d_backward_weights
-from .conv_pool import (
-    conv2d_max_pool2d,
-    conv2d_max_pool2d_backward_data,
-    conv2d_max_pool2d_backward_weights,
-)
-from .dropout import dropout, next_key
-from .layout import copy, gather_rows
-from .linear import linear, linear_backward_data, linear_backward_weights
-from .loss import count_correct, cross_entropy, softmax
-from .optim import sgd
-from .pooling import max_pool2d, max_pool2d_backward
+from ..table import TABLE
+from . import activation, conv, conv_pool, dropout, layout, linear, loss, optim, pooling
 
+_FAMILIES = (linear, conv, conv_pool, pooling, activation, dropout, loss, optim, layout)
+#: Every row's function, which has the row's name.
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    function.__name__: function
-    for function in (
-        linear,
-        linear_backward_data,
-        linear_backward_weights,
-        conv2d,
-        conv2d_backward_data,
-        conv2d_backward_weights,
-        conv2d_max_pool2d,
-        conv2d_max_pool2d_backward_data,
-        conv2d_max_pool2d_backward_weights,
-        max_pool2d,
-        max_pool2d_backward,
-        relu,
-        relu_backward,
-        next_key,
-        dropout,
-        softmax,
-        cross_entropy,
-        count_correct,
-        sgd,
-        gather_rows,
-        copy,
-    )
+    name: function for family in _FAMILIES for name, function in vars(family).items() if name in TABLE
 }
 
 

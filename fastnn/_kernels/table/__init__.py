@@ -1,0 +1,18 @@
+"""The kernel table: every kernel there is, one row each, by family.
+
+Dispatch, contract tests, gradient checks and benchmarks are driven from these rows. To add a kernel, add a row here, a
+function of its name in `reference`, and one in `native`, each in the module of its family. A row's `sizes`, followed by
+its `ints`, are what the compiled function finds in ``c.n``; outputs, then inputs, are what it finds in ``c.p``.
+"""
+
+from __future__ import annotations
+
+from ..kernel import Kernel
+from . import activation, conv, dropout, layout, linear, loss, optim, pooling
+from .windows import window_count
+
+FAMILIES = (linear, conv, pooling, activation, dropout, loss, optim, layout)
+
+TABLE: dict[str, Kernel] = {row.name: row for family in FAMILIES for row in family.ROWS}
+
+__all__ = ["TABLE", "window_count"]

@@ -1,0 +1,74 @@
+"""Pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..._errors import ShapeError
+from ..kernel import Dims, Kernel, image
+from .windows import windows
+
+
+def _pool(d: Dims, p: Mapping[str, Any]) -> None:
+    d["KH"], d["KW"] = p["kernel_size"]
+    if d["KH"] * d["KW"] > 65535:
+        raise ShapeError(f"max_pool2d: a window holds at most 65535 elements, got {d['KH']} x {d['KW']}")
+    if 2 * p["padding"][0] > d["KH"] or 2 * p["padding"][1] > d["KW"]:
+        raise ShapeError(f"max_pool2d: padding {p['padding']} is more than half of kernel size {p['kernel_size']}")
+    windows(d, p, "max_pool2d")
+    for axis, padding, dilation in zip("HW", p["padding"], p["dilation"], strict=True):
+        if padding and dilation > d[axis]:  # a window that begins in the padding may then step over the whole image
+            raise ShapeError(
+                f"max_pool2d: with dilation {dilation} a window of {axis}={d[axis]} is nothing but padding"
+            )
+
+
+def _pool_scratch(d: Dims, real: int) -> tuple[int, int]:
+    return 0, 16 * d["KH"] * d["KW"]
+
+
+def _pool_backward(d: Dims, p: Mapping[str, Any]) -> None:
+    d["H"], d["W"] = p["input_size"]
+    _pool(d, p)
+
+
+_POOL = tuple(
+    {"N": n, "C": c, "H": h, "W": w, "kernel_size": k, "stride": s, "padding": p, "dilation": d, "ceil_mode": m}
+    for n, c, h, w, k, s, p, d, m in (
+        (1, 1, 2, 2, (2, 2), (2, 2), (0, 0), (1, 1), False),
+        (2, 5, 7, 9, (2, 2), (2, 2), (0, 0), (1, 1), False),
+        (3, 32, 8, 8, (2, 2), (2, 2), (0, 0), (1, 1), False),
+        (2, 17, 7, 9, (3, 3), (2, 2), (1, 1), (1, 1), False),
+        (2, 3, 8, 9, (3, 2), (1, 2), (0, 1), (2, 1), False),
+        (2, 4, 8, 7, (3, 3), (2, 2), (0, 1), (1, 1), True),
+        (2, 3, 5, 5, (2, 2), (3, 3), (0, 0), (1, 1), False),
+        (0, 3, 4, 4, (2, 2), (2, 2), (0, 0), (1, 1), False),
+    )
+)
+_POOL_SIZES = tuple(["N", "C", "H", "W", "P", "Q", "KH", "KW"])
+_POOL_INTS = ("stride", "padding", "dilation")
+
+ROWS = (
+    Kernel(
+        "max_pool2d",
+        inputs=(image("x", "N C H W"),),
+        outputs=(image("y", "N C P Q"), image("index", "N C P Q", dtype="uint16", optional=True)),
+        sizes=_POOL_SIZES,
+        ints=(*_POOL_INTS, "kernel_size", "ceil_mode"),
+        derive=_pool,
+        scratch=_pool_scratch,
+        samples=_POOL,
+    ),
+    Kernel(
+        "max_pool2d_backward",
+        inputs=(image("dy", "N C P Q"), image("index", "N C P Q", dtype="uint16")),
+        outputs=(image("dx", "N C H W", adds=True),),
+        sizes=_POOL_SIZES,
+        ints=(*_POOL_INTS, "kernel_size", "ceil_mode", "input_size"),
+        derive=_pool_backward,
+        scratch=_pool_scratch,
+        tolerance=(1e-6, 1e-15),
+        samples=_POOL,
+    ),
+)
