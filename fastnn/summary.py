@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from ._checks import scores_of_one
 from ._errors import DTypeError, ShapeError
 from ._kernels import Array
 from ._kernels.kernel import Plan, observing
@@ -21,6 +20,7 @@ from .layers.layer import Backward
 
 #: By how a kernel's name begins, the sizes whose product is the number of its multiply-adds; other kernels have none.
 _MULTIPLY_ADDS = {"linear": ("N", "I", "O"), "conv2d": ("N", "O", "P", "Q", "I", "KH", "KW")}
+_SAMPLES = 2  #: with one, a batch normalisation that keeps no running statistics would have nothing to normalise by
 _HEADING = ("layer", "kind", "output", "parameters", "trainable", "multiply-adds", "")
 
 
@@ -97,7 +97,10 @@ def summary(model: Layer, input_shape: int | Sequence[int], dtype: str | None = 
     model = _copy(model)
     watch = _Watch(model)
     with observing(watch.kernel):
-        scores_of_one(model, x, "input_shape")
+        try:
+            model.forward(x, train=False)
+        except ShapeError as error:
+            raise ShapeError(f"input_shape: it does not fit the model: {error}") from error
     title = f"{type(model).__name__} for x {_shape(x)} {x.dtype.name}"
     return Summary(title, tuple(_rows(model, watch)))
 
@@ -107,7 +110,7 @@ def _zeros(input_shape: int | Sequence[int], dtype: str) -> Array:
     if any(isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0 for n in shape):
         raise ShapeError(f"input_shape: expected whole numbers, the shape of one sample, got {input_shape!r}")
     try:
-        return np.zeros((1, *shape), dtype)
+        return np.zeros((_SAMPLES, *shape), dtype)
     except TypeError as error:
         raise DTypeError(f"dtype: {error}") from error
 
@@ -140,15 +143,17 @@ class _Watch:
         """A kernel is called by the innermost layer."""
         for name, sizes in _MULTIPLY_ADDS.items():
             if plan.kernel.name.startswith(name):
-                self.multiply_adds[self._running[-1]] += math.prod(plan.dims[size] for size in sizes)
+                self.multiply_adds[self._running[-1]] += math.prod(plan.dims[size] for size in sizes) // _SAMPLES
 
 
 def _shape(y: Any) -> str:
-    """``(N, 3)`` for an array (1, 3), and so on for each array of a tuple."""
+    """``(N, 3)`` for an array (2, 3) that came of two samples, ``(4N, 3)`` for (8, 3); of a tuple, that of each."""
     if isinstance(y, tuple | list):
         return ", ".join(map(_shape, y))
-    first = "N" if y.shape[:1] == (1,) else ", ".join(map(str, y.shape[:1]))
-    return f"({', '.join([first, *map(str, y.shape[1:])])})"
+    sizes = [str(n) for n in y.shape]
+    if sizes and y.shape[0] % _SAMPLES == 0:
+        sizes[0] = "N" if y.shape[0] == _SAMPLES else f"{y.shape[0] // _SAMPLES}N"
+    return f"({', '.join(sizes)})"
 
 
 def _rows(model: Layer, watch: _Watch) -> Iterator[Row]:

@@ -69,11 +69,11 @@ def test_multiply_adds_are_pytorchs(case: str) -> None:
     model, theirs = make(dtype="float64"), make_theirs(torch.nn).eval()
     found = model.summary(shape)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        y = theirs(torch.zeros(1, *shape))
-    assert 2 * found.multiply_adds == counter.get_total_flops()
+        y = theirs(torch.zeros(2, *shape))  # of two samples, and two operations for a multiply-add
+    assert 4 * found.multiply_adds == counter.get_total_flops()
     assert found.parameters == sum(p.numel() for p in theirs.parameters())
-    if y.shape[0] == 1:
-        assert found.rows[-1].output == f"({', '.join(['N', *map(str, y.shape[1:])])})"
+    first = "N" if y.shape[0] == 2 else f"{y.shape[0] // 2}N"
+    assert found.rows[-1].output == f"({', '.join([first, *map(str, y.shape[1:])])})"
 
 
 @needs_native
@@ -195,7 +195,7 @@ def test_an_empty_model() -> None:
             (3, 28, 28),
             None,
             fn.ShapeError,
-            r"input_shape: .*conv1 .* got \(1, 3, 28, 28\)",
+            r"input_shape: .*conv1 .* got \(2, 3, 28, 28\)",
         ),
         ((1, 28.0, 28), None, fn.ShapeError, r"input_shape: expected whole numbers, .* got \(1, 28.0, 28\)"),
         ((1, -28, 28), None, fn.ShapeError, "input_shape: expected whole numbers"),

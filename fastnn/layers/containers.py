@@ -57,7 +57,10 @@ class Sequential(Layer):
         return {"layers": self._layers}
 
     def forward(self, x: Array, train: bool = False) -> tuple[Any, Backward]:
-        """x through all layers; the backward function stops below the lowest layer that has something to train."""
+        """x, of any shape that the first layer takes, through all layers.
+
+        The backward function stops below the lowest layer that has something to train.
+        """
         done: list[tuple[Sequence[Layer], Backward]] = []
         for group, forward in steps(list(self._layers.values())):
             x, step = forward(x, train)

@@ -143,7 +143,7 @@ class Layer:
         """A table, when printed, of all layers: their output shapes, parameters, trainable ones and multiply-adds.
 
         input_shape: of one sample, so without N: ``(1, 28, 28)`` for x (N, 1, 28, 28). dtype: of x, by default the
-        parameters'; ``"int64"`` for whole numbers. One sample of zeros is evaluated; nothing of the model changes.
+        parameters'; ``"int64"`` for whole numbers. Two samples of zeros are evaluated; nothing of the model changes.
         Raises `ShapeError`, naming the layer, and `DTypeError`.
         """
         from ..summary import summary  # which needs this module
