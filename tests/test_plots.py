@@ -165,6 +165,7 @@ def test_any_metric_of_the_history() -> None:
     assert [line.get_label() for line in f1.lines] == ["validation"]
     np.testing.assert_array_equal(f1.lines[0].get_ydata(), [0.5, 0.6])
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["training", "validation"]
+    assert [axes.get_title() for axes in plots.learning_curves(run, metrics="f1").axes] == ["f1"]
 
 
 # --- confusion matrix -------------------------------------------------------------------------------------------------

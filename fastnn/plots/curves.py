@@ -21,23 +21,21 @@ _PARTS = (("", "training", "-"), ("val_", "validation", "--"))
 
 
 def learning_curves(
-    history: Any, path: StrPath | None = None, *, metrics: Sequence[str] = ("loss", "accuracy")
+    history: Any, path: StrPath | None = None, *, metrics: str | Sequence[str] = ("loss", "accuracy")
 ) -> Figure:
     """Metrics over the epochs, training solid and validation dashed; of one run, or of several, a colour each.
 
     history: what `fit` returns, or anything with such lists: ``loss``, one number an epoch, and ``val_loss`` for the
         validation; or, for several runs, a dictionary, name to history.
-    metrics: any of a history's, a panel each; what no run has is left out. Accuracies are fractions and drawn as
+    metrics: one or several of a history's, a panel each; what no run has is left out. Accuracies are fractions and drawn as
         percentages. Epochs count from 1. A number that is not finite is left out.
     path: a file to write.
 
     Raises ImportError without matplotlib.
     """
     runs = dict(history) if isinstance(history, Mapping) else {"": history}
-    drawn = [
-        metric for metric in metrics if any(_curve(run, part + metric) for run in runs.values() for part, *_ in _PARTS)
-    ]
-    drawn = drawn or list(metrics[:1])
+    wanted = [metrics] if isinstance(metrics, str) else list(metrics)
+    drawn = [metric for metric in wanted if _epochs(runs, metric)] or wanted[:1]
     figure: Figure = figure_class()(figsize=(1 + 4 * len(drawn), 4), layout="constrained")
     panels = figure.subplots(1, len(drawn), squeeze=False, gridspec_kw={"wspace": 0.08})[0]
     for axes, metric in zip(panels, drawn, strict=True):

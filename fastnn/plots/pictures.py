@@ -42,9 +42,8 @@ def filters(
     count, height, width, _ = pictures.shape
     title = f"{name}{count} filters, {height}x{width}\neach scaled by itself, grey is 0"
     columns = math.ceil(math.sqrt(count * height / max(width, 1)))
-    return written(
-        _grid(0.5 + 0.5 * pictures / largest, title, columns, size=max(0.25, min(0.8, 8 / max(columns, 1)))), path
-    )
+    size = max(0.25, min(0.8, 8 / max(columns, 1)))
+    return written(_grid(0.5 + 0.5 * pictures / largest, title, columns, size=size), path)
 
 
 def worst_mistakes(
@@ -92,7 +91,7 @@ def _weights(layer: Any) -> tuple[str, Array]:
         return "", np.asarray(layer)
     for part in layer.modules():
         weight = vars(part).get("weight")
-        if isinstance(weight, Parameter):
+        if isinstance(weight, Parameter) and weight.data.ndim > 1:
             return f"{part.label}: ", weight.data
     raise ValueError(f"filters: {layer.label} has no weights")
 
