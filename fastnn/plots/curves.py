@@ -27,8 +27,8 @@ def learning_curves(
 
     history: what `fit` returns, or anything with such lists: ``loss``, one number an epoch, and ``val_loss`` for the
         validation; or, for several runs, a dictionary, name to history.
-    metrics: one or several of a history's, a panel each; what no run has is left out. Accuracies are fractions and drawn as
-        percentages. Epochs count from 1. A number that is not finite is left out.
+    metrics: one or several of a history's, a panel each; what no run has is left out. Accuracies are fractions and
+        drawn as percentages. Epochs count from 1. A number that is not finite is left out.
     path: a file to write.
 
     Raises ImportError without matplotlib.
