@@ -17,7 +17,7 @@ import test_layers
 from conftest import needs_native
 from loss_cases import LOSSES
 from optim_cases import OPTIMIZERS
-from test_layers import CASES, assert_close, every_backend, every_dtype, gradients, random
+from test_layers import CASES, assert_close, drawn, every_backend, every_dtype, gradients, random
 
 import fastnn as fn
 from fastnn._kernels import Array, backends
@@ -166,7 +166,7 @@ def test_layer_as_its_reference(case: str, dtype: str) -> None:
     """Every kernel that it calls has a reference function, and on them it computes the same."""
     make, _, shape = CASES[case]
     called: set[str] = set()
-    layer, x, results = make(dtype=dtype), random(shape, dtype), []
+    layer, x, results = make(dtype=dtype), drawn(shape, dtype), []
     for backend in backends():
         layer.zero_grad()
         with fn.use_backend(backend), observing(lambda plan: called.add(plan.kernel.name)):
@@ -180,9 +180,9 @@ def classifier(case: str) -> fn.Sequential | None:
     """A layer below others that make scores for 3 classes of what it returns; None if that is no array of samples."""
     make, _, shape = CASES[case]
     fn.manual_seed(3)
-    layer = make(dtype="float32")
-    y = layer(random(shape, "float32"))
-    if len(shape) < 2 or not isinstance(y, np.ndarray) or y.ndim < 2 or len(y) != shape[0] or len(y) < 2:
+    layer, x = make(dtype="float32"), drawn(shape, "float32")
+    y = layer(x)
+    if x.ndim < 2 or not isinstance(y, np.ndarray) or y.ndim < 2 or len(y) != len(x) or len(y) < 2:
         return None
     size = int(np.prod(y.shape[1:]))
     fn.manual_seed(4)
@@ -210,8 +210,8 @@ def train(model: fn.Layer, loss: Any, optimizer: Any, batches: list[Any], captur
 def test_a_captured_layer_computes_the_same_bits(case: str) -> None:
     if classifier(case) is None:
         pytest.skip("its output is no batch of samples")
-    shape = CASES[case][2]
-    batches = [(random(shape, "float32", seed=i), np.arange(i, i + shape[0]) % 3) for i in range(4)]
+    inputs = [drawn(CASES[case][2], "float32", seed=i) for i in range(4)]
+    batches = [(x, np.arange(i, i + len(x)) % 3) for i, x in enumerate(inputs)]
     eager, replayed = (
         train(model, fn.CrossEntropyLoss(), fn.SGD(model.parameters(), lr=0.1, momentum=0.9), batches, captured)
         for captured in (False, True)

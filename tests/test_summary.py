@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import needs_native
-from test_layers import CASES, every_backend
+from test_layers import CASES, drawn, every_backend, every_case
 
 import fastnn as fn
 from fastnn import init
@@ -60,16 +60,20 @@ def test_the_table(backend: str) -> None:
     assert found.multiply_adds == 194688 + 1557504 + 23040
 
 
-@pytest.mark.parametrize("case", [name for name, (_, _, shape) in CASES.items() if len(shape) > 1 and shape[0]])
+@every_case
 def test_multiply_adds_are_pytorchs(case: str) -> None:
     torch = pytest.importorskip("torch")
     from torch.utils.flop_counter import FlopCounterMode
 
-    make, make_theirs, (_, *shape) = CASES[case]
+    make, make_theirs, shape = CASES[case]
+    x = drawn(shape)
+    if x.ndim < 2:
+        pytest.skip("it takes no batch of samples")
     model, theirs = make(dtype="float64"), make_theirs(torch.nn).eval()
-    found = model.summary(shape)
+    found = model.summary(x.shape[1:], None if x.dtype.kind == "f" else x.dtype.name)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        y = theirs(torch.zeros(2, *shape))  # of two samples, and two operations for a multiply-add
+        zeros = torch.zeros(2, *x.shape[1:], dtype=torch.int64 if x.dtype.kind == "i" else torch.float32)
+        y = theirs(zeros)  # of two samples; an operation is a product or a sum
     assert 4 * found.multiply_adds == counter.get_total_flops()
     assert found.parameters == sum(p.numel() for p in theirs.parameters())
     first = "N" if y.shape[0] == 2 else f"{y.shape[0] // 2}N"

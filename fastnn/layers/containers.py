@@ -14,7 +14,7 @@ from .layer import Backward, Layer, register
 class Sequential(Layer):
     """Layers one after the other: ``Sequential(a, b)``, or ``Sequential({"conv1": a, "fc": b})`` to name them.
 
-    Parameters have PyTorch's keys: ``0.weight``, or ``conv1.weight``.
+    Parameters have PyTorch's keys: ``0.weight``, or ``conv1.weight``. x: any shape that the first layer takes.
     """
 
     is_container = True
@@ -57,10 +57,7 @@ class Sequential(Layer):
         return {"layers": self._layers}
 
     def forward(self, x: Array, train: bool = False) -> tuple[Any, Backward]:
-        """x, of any shape that the first layer takes, through all layers.
-
-        The backward function stops below the lowest layer that has something to train.
-        """
+        """x through all layers; the backward function stops below the lowest layer that has something to train."""
         done: list[tuple[Sequence[Layer], Backward]] = []
         for group, forward in steps(list(self._layers.values())):
             x, step = forward(x, train)
