@@ -27,6 +27,14 @@ from .layers.parameter import Parameter
 
 FORMAT = 1
 _NO_DIGEST = "0" * 64
+_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BOOL": "?"} | {
+    f"{kind}{8 * size}": f"<{kind.lower()}{size}" for kind in "IU" for size in (1, 2, 4, 8)
+}
+_PICKLE = (
+    "no safetensors file but a pickle, as torch.save writes it (.pt, .pth), which could run any code if it was read. "
+    "In PyTorch, convert it: safetensors.torch.save_file(torch.load('m.pt', weights_only=True), 'm.safetensors') "
+    "for a state_dict, safetensors.torch.save_model(model, 'm.safetensors') for a model"
+)
 _MARK = b'\\"fastnn_version\\"'  # in the header of each file of ours, even if the entry's name was damaged
 
 
@@ -51,7 +59,8 @@ def load(path: StrPath, model: Layer | None = None) -> Layer:
     """The model in a file; or, given a model, that model with the weights of the file.
 
     model: needed for files without an architecture, such as those that PyTorch's `safetensors.torch` writes; its
-        keys and shapes must be the file's. Weights are converted to its dtype.
+        keys and shapes must be the file's, but for tied parameters, of which the file may hold one. Weights, of any
+        dtype down to bfloat16, are converted to its own.
     Raises FileNotFoundError, and `CheckpointError` for a file that is damaged, truncated, too new or not as expected.
     """
     if model is not None and not isinstance(model, Layer):
@@ -123,9 +132,11 @@ def _tied_keys(model: Layer) -> list[list[str]]:
 
 def _from_bytes(data: bytes, model: Layer | None) -> Layer:
     tensors = _tensors(data)
-    about = _checked_about(data)
+    header = data[8 : 8 + int.from_bytes(data[:8], "little")]
+    about = _checked_about(data, header)
     if model is None:
         model = _made(about, tensors)
+    _fill_ties(tensors, _metadata(header), model)
     try:
         model.load_state_dict(tensors)
     except (KeyError, ShapeError, DTypeError) as error:
@@ -134,23 +145,60 @@ def _from_bytes(data: bytes, model: Layer | None) -> Layer:
 
 
 def _tensors(data: bytes) -> dict[str, Array]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load as deserialize
+    from safetensors import SafetensorError, deserialize
 
     try:
-        tensors: dict[str, Array] = deserialize(data)
+        tensors = deserialize(data)  # type: ignore[no-untyped-call]
     except SafetensorError as error:
+        if _is_pickle(data):
+            raise CheckpointError(_PICKLE) from error
         raise CheckpointError(f"damaged, truncated or no safetensors file ({len(data)} bytes): {error}") from error
-    except KeyError as error:
-        raise CheckpointError(f"it holds numbers of type {error.args[0]}, which NumPy does not have") from error
-    return dict(sorted(tensors.items()))  # in a file they have no order; errors should have one
+    return {name: _array(tensor) for name, tensor in sorted(tensors, key=lambda item: item[0])}
 
 
-def _checked_about(data: bytes) -> dict[str, Any] | None:
+def _is_pickle(data: bytes) -> bool:
+    """Whether `torch.save` may have written it: a pickle, or a zip archive of one and of numbers."""
+    return (data[:1] == b"\x80" and data[1:2] in (b"\2", b"\3", b"\4", b"\5")) or (
+        data[:2] == b"PK" and b"/data.pkl" in data
+    )
+
+
+def _array(tensor: Mapping[str, Any]) -> Array:
+    """A tensor of a safetensors file; float32 for bfloat16, which is the upper half of it."""
+    kind, shape = tensor["dtype"], tensor["shape"]
+    if kind == "BF16":
+        halves = np.frombuffer(tensor["data"], "<u2").astype(np.uint32)
+        widened: Array = (halves << 16).view(np.float32).reshape(shape)
+        return widened
+    if kind not in _TYPES:
+        raise CheckpointError(f"it holds numbers of type {kind}, which NumPy does not have")
+    array: Array = np.frombuffer(tensor["data"], _TYPES[kind]).reshape(shape)
+    return array
+
+
+def _metadata(header: bytes) -> dict[str, str]:
+    """What a writer has put into the header, text by name."""
+    found: dict[str, str] = json.loads(header).get("__metadata__") or {}
+    return found
+
+
+def _fill_ties(tensors: dict[str, Array], metadata: Mapping[str, str], model: Layer) -> None:
+    """Add what a file leaves out because it is there under another key.
+
+    PyTorch's `save_model` names that key in the metadata; others count on the model, which has one parameter for both.
+    """
+    for key, kept in metadata.items():
+        if kept in tensors:
+            tensors.setdefault(key, tensors[kept])
+    for keys in _tied_keys(model):
+        there = [key for key in keys if key in tensors]
+        tensors.update({key: tensors[there[0]] for key in keys if there and key not in tensors})
+
+
+def _checked_about(data: bytes, header: bytes) -> dict[str, Any] | None:
     """What `_about` wrote, after checking every byte of the file; None for a file that is not fastnn's."""
-    header = data[8 : 8 + int.from_bytes(data[:8], "little")]
     try:
-        text = json.loads(header).get("__metadata__", {}).get("fastnn")
+        text = _metadata(header).get("fastnn")
         if text is None and _MARK not in header:
             return None
         about = json.loads(text or "null")

@@ -174,7 +174,7 @@ def test_pytorch_reads_the_file_and_writes_one_that_is_read(tmp_path: Path) -> N
     assert "no architecture" in refusal(path)
     assert same_weights(fn.load(path, MODELS["cnn"]()), model)
     save_file({"weight": torch.zeros(2, 2, dtype=torch.bfloat16)}, path)
-    assert "BF16" in refusal(path, fn.Linear(2, 2, bias=False))
+    assert not fn.load(path, fn.Linear(2, 2, bias=False)).weight.data.any()  # type: ignore[attr-defined]
 
 
 def test_weights_are_converted_to_the_given_models_dtype(tmp_path: Path) -> None:

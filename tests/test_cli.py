@@ -170,7 +170,7 @@ def test_train_interrupted_while_writing_leaves_no_half_file(run: Run, monkeypat
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(plots, "write_bytes", interrupt)
+    monkeypatch.setattr(plots.figure, "write_bytes", interrupt)
     done = run(*ONE_EPOCH)
     assert done.status == 130 and os.listdir("fastnn-out") == ["model.safetensors"]
     assert done.err.endswith("fastnn: interrupted\n")

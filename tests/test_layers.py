@@ -103,6 +103,11 @@ def random(shape: tuple[int, ...], dtype: str = "float64", seed: int = 0) -> Arr
     return values
 
 
+def drawn(x: Any, dtype: str = "float64", seed: int = 0) -> Array:
+    """A case's input: random numbers of its shape, or its whole numbers in a random order."""
+    return random(x, dtype, seed) if isinstance(x, tuple) else np.random.default_rng(seed).permuted(x)
+
+
 def gradients(layer: fn.Layer) -> dict[str, Array]:
     return {name: p.grad.copy() for name, p in layer.named_parameters()}
 

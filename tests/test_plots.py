@@ -123,6 +123,51 @@ def test_history_plots_itself(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.png"]
 
 
+RUNS = {f"lr {10.0**-i:g}, a rather long name": history(5 + i) for i in range(6)}
+
+
+@pytest.mark.parametrize("count", [2, 6, 24, 60])
+def test_learning_curves_of_many_runs(count: int) -> None:
+    runs = {f"run {i} of a rather long name": history(30) for i in range(count)}
+    figure = plots.learning_curves(runs)
+    renderer, (loss, accuracy) = drawn(figure), figure.axes
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [*runs, "training", "validation"]
+    handles = [handle.get_color() for handle in legend.legend_handles[:count]]
+    assert len({tuple(colour) for colour in handles}) == count
+    for axes in (loss, accuracy):
+        assert [line.get_color() for line in axes.lines] == [colour for colour in handles for _ in range(2)]
+        assert [line.get_linestyle() for line in axes.lines] == ["-", "--"] * count
+        assert not legend.get_window_extent(renderer).overlaps(axes.get_window_extent(renderer))
+        assert axes.get_window_extent(renderer).width > 300  # the legend has not squeezed it
+    page, box = figure.bbox, legend.get_window_extent(renderer)
+    assert box.x0 >= page.x0 and box.x1 <= page.x1 and box.y0 >= page.y0 and box.y1 <= page.y1
+    check_nothing_is_cut_off(figure, renderer)
+
+
+def test_runs_of_different_lengths_share_an_axis() -> None:
+    figure = plots.learning_curves(RUNS)
+    assert [len(line.get_xdata()) for line in figure.axes[0].lines[::2]] == [5, 6, 7, 8, 9, 10]
+    assert figure.axes[0].get_xlim() == (0.5, 10.5)
+
+
+def test_one_run_by_name_keeps_its_name() -> None:
+    figure = plots.learning_curves({"only": history(3, validation=False)})
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["only", "training"]
+    assert plots.learning_curves({}).axes[0].texts[0].get_text() == "no complete epoch"
+
+
+def test_any_metric_of_the_history() -> None:
+    run = SimpleNamespace(loss=[2.0, 1.0], val_f1=[0.5, 0.6], accuracy=[])
+    figure = plots.learning_curves(run, metrics=("f1", "loss", "recall"))
+    f1, loss = figure.axes
+    assert (f1.get_title(), loss.get_title()) == ("f1", "Loss")
+    assert [line.get_label() for line in f1.lines] == ["validation"]
+    np.testing.assert_array_equal(f1.lines[0].get_ydata(), [0.5, 0.6])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["training", "validation"]
+    assert [axes.get_title() for axes in plots.learning_curves(run, metrics="f1").axes] == ["f1"]
+
+
 # --- confusion matrix -------------------------------------------------------------------------------------------------
 
 
@@ -151,6 +196,23 @@ def test_counts_fit_into_their_cells() -> None:
     assert all(text.get_window_extent(renderer).width < cell for text in axes.texts)
 
 
+@pytest.mark.parametrize("normalize", ["true", "pred", "all"])
+def test_confusion_matrix_of_shares(normalize: str) -> None:
+    true, predicted = labels(10)
+    figure = plots.confusion_matrix(true, predicted, CLOTHES, normalize=normalize)
+    renderer, (axes,) = drawn(figure), figure.axes
+    wanted = counts(true, predicted, labels=range(10), normalize=normalize)
+    np.testing.assert_array_equal(axes.images[0].get_array(), wanted)
+    assert [text.get_text() for text in axes.texts] == [f"{share:.2f}" for share in wanted.ravel()]
+    assert "shares of" in axes.get_title()
+    check_nothing_is_cut_off(figure, renderer)
+
+
+def test_an_unknown_normalisation_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected normalize None, 'true', 'pred' or 'all', got 'rows'"):
+        plots.confusion_matrix([0], [0], "ab", normalize="rows")
+
+
 def test_classes_that_do_not_occur_are_shown() -> None:
     (axes,) = plots.confusion_matrix([0, 2], [0, 2], "abcd").axes
     assert axes.images[0].get_array().shape == (4, 4)
@@ -170,6 +232,150 @@ def test_classes_that_do_not_occur_are_shown() -> None:
 def test_confusion_matrix_refuses(true: Any, predicted: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         plots.confusion_matrix(true, predicted, ("no", "yes"))
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def check_page(figure: Any) -> None:
+    """All pictures and texts are on the page, and no text covers a picture or another text."""
+    renderer, (axes,) = drawn(figure), figure.axes
+    boxes = [text.get_window_extent(renderer) for text in axes.texts]
+    pictures = [image.get_window_extent(renderer) for image in axes.images]
+    for box in boxes + pictures:
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+    everything = boxes + pictures
+    for i, box in enumerate(everything):
+        assert not any(box.overlaps(other) for other in everything[:i])
+
+
+def shown(figure: Any) -> list[np.ndarray]:
+    return [np.asarray(image.get_array()) for image in figure.axes[0].images]
+
+
+@pytest.mark.parametrize("shape", [(32, 1, 3, 3), (1, 1, 5, 2), (20, 3, 7, 7), (2, 3, 2, 9), (300, 1, 4, 4)])
+def test_filters_of_a_convolution(shape: tuple[int, ...]) -> None:
+    layer = fn.Conv2d(shape[1], shape[0], (shape[2], shape[3]))
+    figure = plots.filters(layer)
+    check_page(figure)
+    weight = layer.weight.data
+    for picture, w in zip(shown(figure), weight, strict=True):
+        wanted = 0.5 + 0.5 * w / np.abs(w).max()
+        np.testing.assert_allclose(picture, wanted[0] if shape[1] == 1 else wanted.transpose(1, 2, 0), atol=1e-6)
+    assert f"{shape[0]} filters" in figure.axes[0].texts[0].get_text()
+    for image in figure.axes[0].images:  # pixels are square
+        left, right, bottom, top = image.get_extent()
+        np.testing.assert_allclose((right - left) / (bottom - top), shape[3] / shape[2])
+
+
+def test_filters_of_a_linear_layer_and_of_a_model() -> None:
+    model = fn.Sequential(fn.Flatten(), fn.Linear(24, 5), fn.ReLU(), fn.Linear(5, 2))
+    in_order, channels_last, grey = (
+        plots.filters(model, image_shape=(3, 2, 4)),
+        plots.filters(model[1], image_shape=(2, 4, 3), order="HWC"),
+        plots.filters(np.asarray(model[1].weight), image_shape=(4, 6)),
+    )
+    w = model[1].weight.data
+    scaled = 0.5 + 0.5 * w / np.abs(w).max(1, keepdims=True)
+    np.testing.assert_allclose(shown(in_order), scaled.reshape(5, 3, 2, 4).transpose(0, 2, 3, 1), atol=1e-6)
+    np.testing.assert_allclose(shown(channels_last), scaled.reshape(5, 2, 4, 3), atol=1e-6)
+    np.testing.assert_allclose(shown(grey), scaled.reshape(5, 4, 6), atol=1e-6)
+    assert in_order.axes[0].texts[0].get_text().startswith("1 (Linear): 5 filters, 2x4")
+
+
+def test_a_filter_of_zeros_is_grey() -> None:
+    assert (shown(plots.filters(np.zeros((1, 1, 2, 2))))[0] == 0.5).all()
+
+
+@pytest.mark.parametrize(
+    ("layer", "options", "error", "message"),
+    [
+        (fn.Conv2d(4, 2, 3), {}, fn.ShapeError, r"1 or 3 channels \(CHW\), got \(2, 4, 3, 3\)"),
+        (fn.Linear(4, 2), {}, fn.ShapeError, r"expected \(N, C, H, W\), or an image_shape for it, got \(2, 4\)"),
+        (fn.Linear(4, 2), {"image_shape": (2, 3)}, fn.ShapeError, r"of shape \(2, 3\), got \(2, 4\)"),
+        (fn.Linear(4, 2), {"image_shape": (2, 2), "order": "WHC"}, ValueError, "order 'CHW' or 'HWC', got 'WHC'"),
+        (fn.ReLU(), {}, ValueError, "ReLU has no weights"),
+        ("text", {}, fn.DTypeError, "expected real numbers"),
+    ],
+)
+def test_filters_refuses(layer: Any, options: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        plots.filters(layer, **options)
+
+
+def judged(count: int = 200, classes: int = 10) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images (N, 1, 8, 6), their labels, and probabilities of which most are right."""
+    rng = np.random.default_rng(0)
+    true, _ = labels(classes, count)
+    scores = rng.standard_normal((count, classes)) + 2 * np.eye(classes)[true]
+    return rng.random((count, 1, 8, 6)), true, np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize("names", ["0123456789", CLOTHES, LONG])
+def test_worst_mistakes(names: Any) -> None:
+    x, true, p = judged()
+    figure = plots.worst_mistakes(x, true, p, names, 7)
+    check_page(figure)
+    wrong = [i for i in range(200) if p[i].argmax() != true[i]]
+    worst = sorted(wrong, key=lambda i: p[i, true[i]])[:7]
+    np.testing.assert_array_equal(shown(figure), x[worst, 0])
+    title, *texts = [text.get_text() for text in figure.axes[0].texts]
+    assert title == f"7 of {len(wrong)} mistakes among 200 samples"
+    for text, i in zip(texts, worst, strict=True):
+        guess = p[i].argmax()
+        wanted = f"predicted: {names[guess]} ({p[i, guess]:.1%})\ntrue: {names[true[i]]} ({p[i, true[i]]:.1%})"
+        assert text == wanted
+
+
+def test_fewer_mistakes_than_wanted_and_none() -> None:
+    x, true, p = judged()
+    assert len(shown(plots.worst_mistakes(x, true, p, "0123456789", 1000))) == (p.argmax(1) != true).sum()
+    figure = plots.worst_mistakes(x, p.argmax(1), p, "0123456789")
+    check_page(figure)
+    assert not shown(figure) and figure.axes[0].texts[0].get_text() == "0 of 0 mistakes among 200 samples"
+
+
+def test_how_images_are_scaled() -> None:
+    true, p = [0, 0], [[0.1, 0.9], [0.2, 0.8]]
+    for x, wanted in (
+        (np.array([[0, 255], [51, 102]], np.uint8), [[0, 1], [0.2, 0.4]]),
+        (np.array([[0.0, 0.5], [0.2, 0.4]]), [[0, 0.5], [0.2, 0.4]]),
+        (np.array([[-1.0, 3.0], [0.0, 1.0]]), [[0, 1], [0.25, 0.5]]),
+        (np.array([[-1.0, 3.0], [np.nan, 1.0]]), [[0, 1], [np.nan, 0.5]]),
+    ):
+        figure = plots.worst_mistakes(x, true, p, "ab", image_shape=(1, 2))
+        np.testing.assert_allclose(np.reshape(shown(figure), (2, 2)), wanted)
+    colours = np.random.default_rng(0).random((2, 2, 1, 3))
+    figure = plots.worst_mistakes(colours.reshape(2, -1), true, p, "ab", image_shape=(2, 1, 3), order="HWC")
+    np.testing.assert_array_equal(shown(figure), colours)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (
+            {"probabilities": np.ones((3, 2))},
+            ValueError,
+            "whose sum is 1, as of model.predict_proba",
+        ),
+        ({"probabilities": np.full((3, 2), np.nan)}, ValueError, "probabilities from 0 to 1"),
+        ({"probabilities": np.ones((3, 3)) / 3}, fn.ShapeError, r"shape \(3, 2\), got \(3, 3\)"),
+        ({"y_true": [0, 1]}, fn.ShapeError, r"expected labels \(3,\), got \(2,\)"),
+        ({"y_true": [0, 1, 2]}, ValueError, "expected labels from 0 to 1, got 2"),
+        ({"x": np.ones((3, 2, 4, 4))}, fn.ShapeError, "1 or 3 channels"),
+    ],
+)
+def test_worst_mistakes_refuses(change: Any, error: type[Exception], message: str) -> None:
+    good = {"x": np.ones((3, 1, 4, 4)), "y_true": [0, 1, 1], "probabilities": np.full((3, 2), 0.5), "class_names": "ab"}
+    with pytest.raises(error, match=message):
+        plots.worst_mistakes(**{**good, **change})
+
+
+def test_pictures_are_written(tmp_path: Path) -> None:
+    x, true, p = judged()
+    plots.filters(fn.Conv2d(1, 4, 3), tmp_path / "a.png")
+    plots.worst_mistakes(x, true, p, "0123456789", path=tmp_path / "b.png")
+    assert sorted(os.listdir(tmp_path)) == ["a.png", "b.png"]
 
 
 # --- files, and what is not touched -----------------------------------------------------------------------------------
@@ -209,6 +415,7 @@ def settings(): return {name: matplotlib.rcParams[name] for name in matplotlib.r
 before = settings()
 from fastnn import History, plots
 plots.learning_curves(History([1.0], [0.5], [0.1]))
+plots.filters([[1.0, 2.0]], image_shape=(1, 2))
 assert "matplotlib.pyplot" not in sys.modules
 plots.confusion_matrix([0, 1], [0, 1], "ab")
 assert settings() == before  # without the backend, which to ask for is to choose

@@ -7,7 +7,7 @@ so that a repeated call costs one dictionary look-up before it reaches the backe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -115,6 +115,27 @@ def using(backend: Backend) -> Iterator[None]:
         yield
     finally:
         _active.reset(token)
+
+
+class _Observed:
+    """A backend that tells of each call; one cannot record on it."""
+
+    Record = None
+
+    def __init__(self, backend: Backend, tell: Callable[[Plan], Any]) -> None:
+        self.name, self._backend, self._tell = backend.name, backend, tell
+
+    def run(
+        self, plan: Plan, inputs: Sequence[Array | None], params: Mapping[str, Any], out: Sequence[Target]
+    ) -> tuple[Array | None, ...]:
+        """Compute one call, as the backend does."""
+        self._tell(plan)
+        return self._backend.run(plan, inputs, params, out)
+
+
+def observing(tell: Callable[[Plan], Any]) -> AbstractContextManager[None]:
+    """Call ``tell(plan)`` for each kernel called within a ``with`` block, in this thread or task only."""
+    return using(_Observed(active(), tell))
 
 
 @dataclass(frozen=True, eq=False)

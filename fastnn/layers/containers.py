@@ -14,7 +14,7 @@ from .layer import Backward, Layer, register
 class Sequential(Layer):
     """Layers one after the other: ``Sequential(a, b)``, or ``Sequential({"conv1": a, "fc": b})`` to name them.
 
-    Parameters have PyTorch's keys: ``0.weight``, or ``conv1.weight``.
+    Parameters have PyTorch's keys: ``0.weight``, or ``conv1.weight``. x: any shape that the first layer takes.
     """
 
     is_container = True

@@ -35,7 +35,7 @@ def _step(layers: Sequence[Layer], i: int) -> tuple[Forward, int]:
     """What computes layer i and those after it that go with it; how many these are."""
     for types, allowed, forward in FUSED:
         group = layers[i : i + len(types)]
-        if tuple(map(type, group)) == types and allowed(*group):
+        if tuple(map(type, group)) == types and allowed(*group) and not any("forward" in vars(x) for x in group):
             return partial(forward, *group), len(group)
     return layers[i].forward, 1
 

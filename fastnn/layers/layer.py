@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from .._kernels import Array
 from .._kernels.kernel import REAL
 from .._kernels.replay import Replayer, another, without_gaps
 from .parameter import Parameter
+
+if TYPE_CHECKING:
+    from ..summary import Summary
 
 #: Takes the gradient of the loss by a layer's output and returns that by its input, None with ``need_dx=False``.
 Backward = Callable[..., Any]
@@ -135,6 +138,17 @@ class Layer:
     def config(self) -> dict[str, Any]:
         """The arguments, all JSON values, with which the constructor makes this layer again (without its weights)."""
         raise TypeError(f"{type(self).__name__} defines no config(), so its architecture cannot be saved")
+
+    def summary(self, input_shape: int | Sequence[int], dtype: str | None = None) -> Summary:
+        """A table, when printed, of all layers: their output shapes, parameters, trainable ones and multiply-adds.
+
+        input_shape: of one sample, so without N: ``(1, 28, 28)`` for x (N, 1, 28, 28). dtype: of x, by default the
+        parameters'; ``"int64"`` for whole numbers. Two samples of zeros are evaluated; nothing of the model changes.
+        Raises `ShapeError`, naming the layer, and `DTypeError`.
+        """
+        from ..summary import summary  # which needs this module
+
+        return summary(self, input_shape, dtype)
 
     def __repr__(self) -> str:
         children = [f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.named_children()]

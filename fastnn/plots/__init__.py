@@ -1,0 +1,13 @@
+"""Pictures of a training and of its result. They need matplotlib, and the confusion matrix scikit-learn.
+
+Each function draws a `matplotlib.figure.Figure` of its own, without pyplot, so no window, backend or style of the
+caller is touched; a notebook shows the returned figure, and `path` writes it to a file as well, whose ending chooses
+the format (png, svg, pdf).
+"""
+
+from .confusion import confusion_matrix
+from .curves import learning_curves
+from .figure import require
+from .pictures import filters, worst_mistakes
+
+__all__ = ["confusion_matrix", "filters", "learning_curves", "require", "worst_mistakes"]

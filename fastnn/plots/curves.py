@@ -1,0 +1,105 @@
+"""Learning curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._files import StrPath
+from .figure import figure_class, written
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Title, unit and factor of a metric's panel; others stand under their own name.
+_PANELS = {"loss": ("Loss", "mean loss per sample", 1), "accuracy": ("Accuracy", "correct (%)", 100)}
+#: What begins a metric's name in a history, what it is called, and its line.
+_PARTS = (("", "training", "-"), ("val_", "validation", "--"))
+
+
+def learning_curves(
+    history: Any, path: StrPath | None = None, *, metrics: str | Sequence[str] = ("loss", "accuracy")
+) -> Figure:
+    """Metrics over the epochs, training solid and validation dashed; of one run, or of several, a colour each.
+
+    history: what `fit` returns, or anything with such lists: ``loss``, one number an epoch, and ``val_loss`` for the
+        validation; or, for several runs, a dictionary, name to history.
+    metrics: one or several of a history's, a panel each; what no run has is left out. Accuracies are fractions and
+        drawn as percentages. Epochs count from 1. A number that is not finite is left out.
+    path: a file to write.
+
+    Raises ImportError without matplotlib.
+    """
+    runs = dict(history) if isinstance(history, Mapping) else {"": history}
+    wanted = [metrics] if isinstance(metrics, str) else list(metrics)
+    drawn = [metric for metric in wanted if _epochs(runs, metric)] or wanted[:1]
+    figure: Figure = figure_class()(figsize=(1 + 4 * len(drawn), 4), layout="constrained")
+    panels = figure.subplots(1, len(drawn), squeeze=False, gridspec_kw={"wspace": 0.08})[0]
+    for axes, metric in zip(panels, drawn, strict=True):
+        _draw(axes, runs, metric)
+    if not any(axes.lines for axes in panels):
+        panels[0].text(0.5, 0.5, "no complete epoch", ha="center", va="center", transform=panels[0].transAxes)
+    elif isinstance(history, Mapping):
+        _name_runs(figure, panels, runs)
+    else:  # above the panels, where it can cover no curve
+        figure.legend(handles=_one_of_each(panels), loc="outside upper center", ncols=2, frameon=False)
+    return written(figure, path)
+
+
+def _curve(run: Any, name: str) -> list[float]:
+    """A metric, one number an epoch; none if the run does not have it."""
+    return list(getattr(run, name, ()))
+
+
+def _epochs(runs: Mapping[str, Any], metric: str) -> int:
+    """How many epochs the longest curve of a metric has."""
+    return max((len(_curve(run, part + metric)) for run in runs.values() for part, *_ in _PARTS), default=0)
+
+
+def _draw(axes: Axes, runs: Mapping[str, Any], metric: str) -> None:
+    """One panel; lines have dots where epochs are so few that a line alone might be invisible."""
+    from matplotlib.ticker import MaxNLocator
+
+    title, unit, scale = _PANELS.get(metric, (metric, "", 1))
+    epochs = _epochs(runs, metric)
+    dots: dict[str, Any] = {"marker": "o" if epochs <= 20 else None, "markersize": 4 if len(runs) == 1 else 3}
+    for i, run in enumerate(runs.values()):
+        for j, (part, label, style) in enumerate(_PARTS):
+            values = [scale * value if np.isfinite(value) else np.nan for value in _curve(run, part + metric)]
+            if values:
+                colour = _colour(j, 2) if len(runs) == 1 else _colour(i, len(runs))
+                axes.plot(range(1, len(values) + 1), values, style, color=colour, label=label, **dots)
+    axes.set_xlim(0.5, max(epochs, 1) + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+    axes.set(title=title, xlabel="epoch", ylabel=unit)
+    axes.grid(alpha=0.3)
+
+
+def _colour(i: int, count: int) -> Any:
+    """That of run i: of a few runs, one of ten that differ much; of many, its place in a rainbow."""
+    from matplotlib import colormaps
+
+    return colormaps["tab10"](i) if count <= 10 else colormaps["turbo"]((i + 0.5) / count)
+
+
+def _one_of_each(panels: Sequence[Axes]) -> list[Any]:
+    """A line of the training and one of the validation, where there are such."""
+    lines = {str(line.get_label()): line for axes in panels for line in axes.lines}
+    return [lines[label] for label in sorted(lines)]
+
+
+def _name_runs(figure: Figure, panels: Sequence[Axes], runs: Mapping[str, Any]) -> None:
+    """A legend beside the panels, for which the figure grows: the colours of the runs, and what is solid or dashed."""
+    from matplotlib.lines import Line2D
+
+    entries = [Line2D([], [], color=_colour(i, len(runs)), lw=3, label=str(name)) for i, name in enumerate(runs)]
+    drawn = _one_of_each(panels)
+    entries += [Line2D([], [], color="0.4", ls=line.get_linestyle(), label=line.get_label()) for line in drawn]
+    columns = 1 + len(entries) // 30
+    legend = figure.legend(handles=entries, loc="outside right center", ncols=columns, frameon=False)
+    box = legend.get_window_extent()
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width + box.width / figure.dpi, max(height, box.height / figure.dpi + 0.2))
