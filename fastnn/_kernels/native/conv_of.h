@@ -73,3 +73,12 @@ NOINLINE void NAME(unpool_relu)(T *dx, const T *dy, const uint16_t *index, ptrdi
 #undef EACH_PIXEL
 #undef POOL
 #undef UNPOOL
+
+/* y (rows, cols) has x (cols) in each row. */
+NOINLINE void NAME(fill_rows)(T *y, const T *x, ptrdiff_t rows, ptrdiff_t cols) {
+    for (ptrdiff_t i = 0; i < rows; i++, y += cols)
+        for (ptrdiff_t j = 0; j < cols; j += VL) {
+            if (cols - j >= VL) NAME(store)(y + j, NAME(load)(x + j));
+            else NAME(store_first)(y + j, NAME(load_first)(x + j, NAME(first)(cols - j)), NAME(first)(cols - j));
+        }
+}
