@@ -22,7 +22,8 @@ def concatenate(*x: Array | None) -> Array:
 
     x0: (R, K0), x1: (R, K1), … Returns y: (R, K0 + K1 + …).
     """
-    return np.concatenate([part for part in x if part is not None], axis=1)
+    y: Array = np.concatenate([part for part in x if part is not None], axis=1)
+    return y
 
 
 def columns(x: Array, start: int, count: int) -> Array:
@@ -30,4 +31,5 @@ def columns(x: Array, start: int, count: int) -> Array:
 
     x: (R, K). Returns y: (R, count).
     """
-    return x[:, start : start + count].copy()
+    y: Array = x[:, start : start + count].copy()
+    return y

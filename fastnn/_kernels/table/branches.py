@@ -39,7 +39,13 @@ ROWS = (
         derive=_concatenated,
         samples=tuple(
             {"R": r, **dict(zip(_WIDTHS, widths, strict=True)), "K": sum(widths)}
-            for r, widths in ((1, (1, 2, 3, 1)), (9, (16, 5, 33, 2)), (300, (64, 32, 17, 48)), (4, (3, 0, 0, 7)), (0, (1, 2, 3, 4)))
+            for r, widths in (
+                (1, (1, 2, 3, 1)),
+                (9, (16, 5, 33, 2)),
+                (300, (64, 32, 17, 48)),
+                (4, (3, 0, 0, 7)),
+                (0, (1, 2, 3, 4)),
+            )
         ),
     ),
     Kernel(

@@ -47,6 +47,8 @@ _POOL = tuple(
         (0, 3, 4, 4, (2, 2), (2, 2), (0, 0), (1, 1), False),
     )
 )
+
+
 def _avg(d: Dims, p: Mapping[str, Any]) -> None:
     d["KH"], d["KW"] = p["kernel_size"]
     if 2 * p["padding"][0] > d["KH"] or 2 * p["padding"][1] > d["KW"]:
