@@ -54,8 +54,6 @@ def sizes(sample: Sample) -> dict[str, int]:
         for i, (out, size, kernel) in enumerate((("P", "H", "KH"), ("Q", "W", "KW"))):
             stride, padding, dilation = (sample[name][i] for name in ("stride", "padding", "dilation"))
             d[out] = window_count(d[size], d[kernel], stride, padding, dilation, sample.get("ceil_mode", False))
-    if "output_size" in sample:
-        d["P"], d["Q"] = sample["output_size"]
     if "pool_size" in sample:
         d["YH"], d["YW"] = d["P"] // sample["pool_size"][0], d["Q"] // sample["pool_size"][1]
     return d

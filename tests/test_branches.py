@@ -524,7 +524,7 @@ def test_avg_pool2d_of_any_size(
 def test_adaptive_avg_pool2d_of_any_size(
     backend: str, shape: tuple[int, ...], size: tuple[int, int], dtype: str, layout: str, seed: int
 ) -> None:
-    sample = dict(zip("NCHW", shape, strict=True)) | {"output_size": size}
+    sample = dict(zip("NCHWPQ", (*shape, *size), strict=True))
     for name in ("adaptive_avg_pool2d", "adaptive_avg_pool2d_backward"):
         inputs, params = make(TABLE[name], sample, dtype, seed)
         assert_contract(backend, TABLE[name], inputs, params, dtype, layout)
@@ -559,7 +559,7 @@ def test_a_sum_may_be_written_over_what_is_added() -> None:
         ("avg_pool2d", [(1, 2, 5, 5)], {"padding": (2, 0)}, "more than half"),
         ("avg_pool2d", [(1, 2, 1, 5)], {}, "window of 2 does not fit into H=1"),
         ("avg_pool2d_backward", [(1, 2, 2, 3)], {"input_size": (5, 5)}, "expected Q=2 for W=5, got Q=3"),
-        ("adaptive_avg_pool2d", [(1, 2, 5, 5)], {"output_size": (0, 1)}, "at least one pixel"),
+        ("adaptive_avg_pool2d", [(1, 2, 5, 5)], {"P": 0, "Q": 1}, "at least one pixel"),
         ("add", [(2, 3), (3, 2)], {"relu": False}, "expected b of shape"),
         ("concatenate", [(2, 3), (3, 3), None, None], {}, r"expected x1 of shape \(R=2, K1=3\), got \(3, 3\)"),
         ("columns", [(2, 3)], {"start": 2, "count": 2}, "2 columns from 2 on are not in x of 3 columns"),

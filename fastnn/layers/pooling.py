@@ -135,11 +135,12 @@ class AdaptiveAvgPool2d(Layer):
         self.check(x, "N", "C", "H", "W")
         if 0 in x.shape[2:]:
             raise ShapeError(f"{self.label}: expected images of at least one pixel, got {x.shape}")
-        size = tuple(n if wanted is None else wanted for wanted, n in zip(self.output_size, x.shape[2:], strict=True))
-        y = k.adaptive_avg_pool2d(x, output_size=size)
+        H, W = x.shape[2:]
+        P, Q = (n if wanted is None else wanted for wanted, n in zip(self.output_size, (H, W), strict=True))
+        y = k.adaptive_avg_pool2d(x, P=P, Q=Q)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             check_gradient(self, dy, y.shape)
-            return k.adaptive_avg_pool2d_backward(dy, input_size=x.shape[2:]) if need_dx else None
+            return k.adaptive_avg_pool2d_backward(dy, H=H, W=W) if need_dx else None
 
         return y, backward

@@ -135,24 +135,24 @@ def _adaptive_windows(size: Pair, output_size: Pair) -> Iterator[tuple[Pair, tup
         yield place, (rows, cols)
 
 
-def adaptive_avg_pool2d(x: Array, output_size: Pair) -> Array:
+def adaptive_avg_pool2d(x: Array, P: int, Q: int) -> Array:
     """The mean of each of P x Q windows that share the image between them, overlapping where they must.
 
     x: (N, C, H, W). Returns y: (N, C, P, Q).
     """
-    y = np.empty((*x.shape[:2], *output_size), x.dtype)
-    for (p, q), (rows, cols) in _adaptive_windows((x.shape[2], x.shape[3]), output_size):
+    y = np.empty((*x.shape[:2], P, Q), x.dtype)
+    for (p, q), (rows, cols) in _adaptive_windows((x.shape[2], x.shape[3]), (P, Q)):
         y[:, :, p, q] = x[:, :, rows, cols].mean(axis=(2, 3))
     return y
 
 
-def adaptive_avg_pool2d_backward(dy: Array, input_size: Pair) -> Array:
+def adaptive_avg_pool2d_backward(dy: Array, H: int, W: int) -> Array:
     """As `avg_pool2d_backward`, for the windows of `adaptive_avg_pool2d`.
 
     dy: (N, C, P, Q). Returns dx: (N, C, H, W).
     """
-    dx = np.zeros((*dy.shape[:2], *input_size), dy.dtype)
-    for (p, q), (rows, cols) in _adaptive_windows(input_size, (dy.shape[2], dy.shape[3])):
+    dx = np.zeros((*dy.shape[:2], H, W), dy.dtype)
+    for (p, q), (rows, cols) in _adaptive_windows((H, W), (dy.shape[2], dy.shape[3])):
         size = (rows.stop - rows.start) * (cols.stop - cols.start)
         dx[:, :, rows, cols] += dy[:, :, p, q, None, None] / size
     return dx

@@ -213,7 +213,7 @@ ROWS = (
         outputs=(image("y", "N C H W"),),
         sizes=("C",),
         ints=("N", "H", "W"),
-        derive=lambda d, p: d.update({size: p[size] for size in "NHW"}),
+        derive=lambda d, p: d.update(p),
         samples=_IMAGES,
     ),
     Kernel(

@@ -62,9 +62,7 @@ def _avg_backward(d: Dims, p: Mapping[str, Any]) -> None:
 
 
 def _adaptive(d: Dims, p: Mapping[str, Any]) -> None:
-    for name, symbols in (("output_size", "PQ"), ("input_size", "HW")):
-        if name in p:
-            d.update(zip(symbols, p[name], strict=True))
+    d.update(p)
     if min(d[symbol] for symbol in "HWPQ") < 1:
         raise ShapeError(
             f"adaptive_avg_pool2d: expected images and output of at least one pixel, got {(d['H'], d['W'])} and "
@@ -92,14 +90,8 @@ _AVG = tuple(
     )
 )
 _ADAPTIVE = tuple(
-    {"N": n, "C": c, "H": h, "W": w, "output_size": size}
-    for n, c, h, w, size in (
-        (1, 1, 2, 2, (1, 1)),
-        (3, 33, 8, 8, (1, 1)),
-        (2, 17, 7, 10, (3, 5)),
-        (2, 3, 3, 4, (5, 9)),
-        (0, 3, 4, 4, (2, 2)),
-    )
+    dict(zip("NCHWPQ", sizes, strict=True))
+    for sizes in ((1, 1, 2, 2, 1, 1), (3, 33, 8, 8, 1, 1), (2, 17, 7, 10, 3, 5), (2, 3, 3, 4, 5, 9), (0, 3, 4, 4, 2, 2))
 )
 _AVG_INTS = ("stride", "padding", "ceil_mode", "count_include_pad", "divisor")
 
@@ -154,7 +146,7 @@ ROWS = (
         inputs=(image("x", "N C H W"),),
         outputs=(image("y", "N C P Q"),),
         sizes=_POOL_SIZES[:6],
-        ints=("output_size",),
+        ints=("P", "Q"),
         derive=_adaptive,
         tolerance=(1e-6, 1e-14),
         samples=_ADAPTIVE,
@@ -164,7 +156,7 @@ ROWS = (
         inputs=(image("dy", "N C P Q"),),
         outputs=(image("dx", "N C H W", adds=True),),
         sizes=_POOL_SIZES[:6],
-        ints=("input_size",),
+        ints=("H", "W"),
         derive=_adaptive,
         scratch=_avg_scratch,
         tolerance=(1e-6, 1e-14),
