@@ -254,6 +254,73 @@ def _max_pool2d_backward(call: Call, memory_format: Any) -> Callable[[], Any]:
     return lambda: aten.max_pool2d_with_indices_backward.grad_input(dy, x, *how, index, grad_input=dx)
 
 
+def _averaging(call: Call) -> tuple[Any, ...]:
+    """The arguments of average pooling after its input."""
+    p = call.params
+    sizes = (list(p[name]) for name in ("kernel_size", "stride", "padding"))
+    return *sizes, p["ceil_mode"], p["count_include_pad"], p["divisor"] or None
+
+
+def _pooled_image(call: Call, memory_format: Any) -> Tensor:
+    """An image of the size of the gradient of a pooling's input."""
+    shape, dtype = call.targets[0].shape, torch.from_numpy(call.targets[0]).dtype
+    return torch.randn(shape, dtype=dtype).contiguous(memory_format=memory_format)
+
+
+def _avg_pool2d(call: Call, memory_format: Any) -> Callable[[], Any]:
+    (x,) = _tensors(call, memory_format)
+    how = _averaging(call)
+    y = aten.avg_pool2d(x, *how)
+    return lambda: aten.avg_pool2d.out(x, *how, out=y)
+
+
+def _avg_pool2d_backward(call: Call, memory_format: Any) -> Callable[[], Any]:
+    (dy,) = _tensors(call, memory_format)
+    x, how = _pooled_image(call, memory_format), _averaging(call)
+    dx = torch.empty_like(x)
+    return lambda: aten.avg_pool2d_backward.grad_input(dy, x, *how, grad_input=dx)
+
+
+def _adaptive_avg_pool2d(call: Call, memory_format: Any) -> Callable[[], Any]:
+    (x,), size = _tensors(call, memory_format), [call.params["P"], call.params["Q"]]
+    return lambda: torch.nn.functional.adaptive_avg_pool2d(x, size)
+
+
+def _adaptive_avg_pool2d_backward(call: Call, memory_format: Any) -> Callable[[], Any]:
+    (dy,) = _tensors(call, memory_format)
+    x = _pooled_image(call, memory_format)
+    return lambda: aten._adaptive_avg_pool2d_backward(dy, x)
+
+
+def _channel_bias(call: Call, memory_format: Any) -> Callable[[], Any]:
+    (bias,), y = _tensors(call, None), _tensor(call.targets[0])
+    spread = bias[:, None, None].expand_as(y)
+    return lambda: y.copy_(spread)
+
+
+def _channel_bias_backward(call: Call, memory_format: Any) -> Callable[[], Any]:
+    (dy,), (dbias,) = _tensors(call, memory_format), _out(call)
+    return lambda: torch.sum(dy, (0, 2, 3), out=dbias)
+
+
+def _add(call: Call, memory_format: Any) -> Callable[[], Any]:
+    (a, b), (y,) = _tensors(call, None), _out(call)
+    if call.params["relu"]:
+        return lambda: torch.add(a, b, out=y).relu_()
+    return lambda: torch.add(a, b, out=y)
+
+
+def _concatenate(call: Call, memory_format: Any) -> Callable[[], Any]:
+    parts, (y,) = _tensors(call, None), _out(call)
+    return lambda: torch.cat(parts, 1, out=y)
+
+
+def _columns(call: Call, memory_format: Any) -> Callable[[], Any]:
+    (x,), (y,) = _tensors(call, None), _out(call)
+    part = x[:, call.params["start"] : call.params["start"] + call.params["count"]]
+    return lambda: y.copy_(part)
+
+
 def _relu(call: Call, memory_format: Any) -> Callable[[], Any]:
     (x,), (y,) = _tensors(call, None), _out(call)
     return lambda: torch.clamp_min(x, 0, out=y)
@@ -330,6 +397,15 @@ KERNELS: dict[str, Make] = {
     "conv2d_max_pool2d_backward_weights": _conv2d_max_pool2d_backward_weights,
     "max_pool2d": _max_pool2d,
     "max_pool2d_backward": _max_pool2d_backward,
+    "avg_pool2d": _avg_pool2d,
+    "avg_pool2d_backward": _avg_pool2d_backward,
+    "adaptive_avg_pool2d": _adaptive_avg_pool2d,
+    "adaptive_avg_pool2d_backward": _adaptive_avg_pool2d_backward,
+    "channel_bias": _channel_bias,
+    "channel_bias_backward": _channel_bias_backward,
+    "add": _add,
+    "concatenate": _concatenate,
+    "columns": _columns,
     "relu": _relu,
     "relu_backward": _relu_backward,
     "dropout": _dropout,

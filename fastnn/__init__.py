@@ -8,7 +8,23 @@ from .checkpoint import CheckpointError, load, save
 from .gradcheck import GradientError, gradcheck, numerical_gradient
 from .history import History
 from .init import manual_seed
-from .layers import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, Parameter, ReLU, Sequential, register
+from .layers import (
+    AdaptiveAvgPool2d,
+    AvgPool2d,
+    Conv2d,
+    ConvTranspose2d,
+    Dropout,
+    Flatten,
+    Layer,
+    Linear,
+    MaxPool2d,
+    Parallel,
+    Parameter,
+    ReLU,
+    Residual,
+    Sequential,
+    register,
+)
 from .losses import CrossEntropyLoss
 from .optim import SGD
 from .step import CapturedStep, CaptureError, capture
@@ -18,11 +34,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SGD",
+    "AdaptiveAvgPool2d",
+    "AvgPool2d",
     "Callback",
     "CaptureError",
     "CapturedStep",
     "CheckpointError",
     "Conv2d",
+    "ConvTranspose2d",
     "CrossEntropyLoss",
     "DTypeError",
     "Dropout",
@@ -32,8 +51,10 @@ __all__ = [
     "Layer",
     "Linear",
     "MaxPool2d",
+    "Parallel",
     "Parameter",
     "ReLU",
+    "Residual",
     "Sequential",
     "ShapeError",
     "capture",

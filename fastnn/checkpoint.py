@@ -21,7 +21,7 @@ from . import init
 from ._errors import DTypeError, ShapeError
 from ._files import StrPath, write_bytes
 from ._kernels import Array
-from .layers import Layer, Sequential
+from .layers import Layer
 from .layers.layer import REGISTRY
 from .layers.parameter import Parameter
 
@@ -262,7 +262,7 @@ def _decoded(node: Any) -> Any:
             "Decorate its class with fastnn.register first, or pass load(path, model=...)"
         )
     try:
-        return cls(config["layers"]) if issubclass(cls, Sequential) else cls(**config)
+        return cls.from_config(config)
     except RecursionError:
         raise
     except Exception as error:  # whatever a constructor says to arguments that come from a file

@@ -53,8 +53,8 @@ def gradcheck(
     """Compare a layer's gradients with numerical ones, under a random upstream gradient.
 
     layer: has ``forward(x, train) -> (y, backward)`` and ``named_parameters()``, yielding (name, p) with arrays
-        ``p.data`` and ``p.grad``; parameters without a gradient are skipped. Its output must depend on x and the
-        parameters alone (so no dropout), and have no kink within eps of them.
+        ``p.data`` and ``p.grad``; parameters without a gradient are skipped. Its output, an array or a tuple of them,
+        must depend on x and the parameters alone (so no dropout), and have no kink within eps of them.
     x: the input, float64; or whole numbers, which have no gradient.
     atol, rtol: an element may differ by ``atol + rtol * |numerical|``.
 
@@ -72,19 +72,28 @@ def gradcheck(
     if hasattr(layer, "zero_grad"):
         layer.zero_grad()
     y, backward = layer.forward(x, train=True)
-    _require_float64("the output", y)
-    dy = np.random.default_rng(seed).standard_normal(y.shape)
-    dx = backward(dy.copy())  # a copy, lest a layer work in place
+    heads = y if isinstance(y, tuple) else (y,)
+    for head in heads:
+        _require_float64("the output", head)
+    rng = np.random.default_rng(seed)
+    upstream = tuple(rng.standard_normal(head.shape) for head in heads)
+    copies = tuple(dy.copy() for dy in upstream)  # lest a layer work in place
+    dx = backward(copies if isinstance(y, tuple) else copies[0])
     found = {"x": np.array(dx)} if with_dx else {}  # copies: the forward passes below may use their memory again
     found |= {name: np.array(p.grad) for name, p in parameters.items() if getattr(p, "grad", None) is not None}
 
     errors = {}
     for name, gradient in found.items():
         at = parameters[name].data if name in parameters else x
-        expected = numerical_gradient(lambda _: layer.forward(x, train=True)[0], at, dy, eps)
+        expected = numerical_gradient(lambda _: _flat(layer.forward(x, train=True)[0]), at, _flat(upstream), eps)
         _compare(name, gradient, expected, atol, rtol)
         errors[name] = relative_error(gradient, expected)
     return errors
+
+
+def _flat(y: Array | tuple[Array, ...]) -> Array:
+    """All numbers of an output, or of the heads of one."""
+    return np.concatenate([head.reshape(-1) for head in y]) if isinstance(y, tuple) else y.reshape(-1)
 
 
 def _require_float64(name: str, a: Array) -> None:

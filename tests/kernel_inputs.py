@@ -64,7 +64,9 @@ def parameters(kernel: Kernel, sample: Sample) -> dict[str, Any]:
     d = sizes(sample)
     given = dict(sample)
     if "H" in d:
-        given |= {"input_size": (d["H"], d["W"]), "kernel_size": (d["KH"], d["KW"])}
+        given["input_size"] = d["H"], d["W"]
+    if "KH" in d:
+        given["kernel_size"] = d["KH"], d["KW"]
     return {name: given[name] for name in (*kernel.ints, *kernel.floats)}
 
 
@@ -129,6 +131,15 @@ SPECIAL: dict[str, dict[str, tuple[float, ...]]] = {
     "conv2d_max_pool2d_backward_weights": {"dy": (0.0, 1e-39)},  # 0 * NaN, of what is left out, the reference alone has
     "max_pool2d": {"x": (np.nan, np.inf, -np.inf, -np.inf, 0.0, -0.0, 1.0, 1.0, 2.0, 2.0)},
     "max_pool2d_backward": {"dy": (np.nan, np.inf, -0.0, 1e-39)},
+    "avg_pool2d": {"x": (np.nan, np.inf, -np.inf, 0.0, 1e-39)},
+    "avg_pool2d_backward": {"dy": (np.nan, np.inf, -0.0, 1e-39)},
+    "adaptive_avg_pool2d": {"x": (np.nan, np.inf, -np.inf, 0.0, 1e-39)},
+    "adaptive_avg_pool2d_backward": {"dy": (np.nan, np.inf, -0.0, 1e-39)},
+    "channel_bias": {"bias": _AWKWARD},
+    "channel_bias_backward": {"dy": (np.nan, np.inf, 0.0, 1e-39)},
+    "add": {"a": _AWKWARD, "b": _AWKWARD},
+    "concatenate": {"x0": _AWKWARD},
+    "columns": {"x": _AWKWARD},
     "relu": {"x": _AWKWARD},
     "relu_backward": {"dy": _AWKWARD, "y": (np.nan, np.inf, 0.0, -0.0, 1.0)},
     "dropout": {"x": _AWKWARD},

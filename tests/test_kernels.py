@@ -274,6 +274,21 @@ LARGE: tuple[tuple[tuple[str, ...], Sample], ...] = (
     (("softmax", "cross_entropy", "count_correct"), {"N": 2000, "K": 50, "mean": True}),
     (("sgd",), {"n": 200_001, "T": 4}),
     (("gather_rows",), {"M": 1000, "B": 900, "shape": (13, 17)}),
+    (
+        ("avg_pool2d", "avg_pool2d_backward"),
+        {
+            **{"N": 20, "C": 33, "H": 25, "W": 24, "kernel_size": (3, 3), "stride": (2, 2), "padding": (1, 1)},
+            **{"dilation": (1, 1), "ceil_mode": True, "count_include_pad": False, "divisor": 0},
+        },
+    ),
+    (
+        ("adaptive_avg_pool2d", "adaptive_avg_pool2d_backward"),
+        {"N": 3, "C": 70, "H": 90, "W": 80, "P": 7, "Q": 20},
+    ),
+    (("channel_bias", "channel_bias_backward"), {"N": 9, "C": 70, "H": 30, "W": 20}),
+    (("add",), {"shape": (50, 33, 13, 11), "relu": True}),
+    (("concatenate",), {"R": 900, "K0": 64, "K1": 100, "K2": 3, "K3": 90, "K": 257}),
+    (("columns",), {"R": 2000, "K": 257, "B": 90, "start": 3, "count": 90}),
 )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch_graphs import parallel, residual
 
 import fastnn as fn
 from fastnn import init
@@ -93,6 +94,106 @@ CASES: dict[str, Case] = {
         lambda **d: fn.Sequential(fn.Sequential(fn.Linear(4, 4, **d), fn.ReLU()), fn.Sequential(fn.Linear(4, 2, **d))),
         lambda nn: nn.Sequential(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), nn.Sequential(nn.Linear(4, 2))),
         (3, 4),
+    ),
+    "avg pool": (lambda **d: fn.AvgPool2d(2), lambda nn: nn.AvgPool2d(2), (2, 3, 7, 6)),
+    "avg pool with everything": (
+        lambda **d: fn.AvgPool2d((3, 2), (2, 3), (1, 1), True, False),
+        lambda nn: nn.AvgPool2d((3, 2), (2, 3), (1, 1), True, False),
+        (2, 3, 8, 7),
+    ),
+    "avg pool beyond the padding": (
+        lambda **d: fn.AvgPool2d(3, 2, 1, ceil_mode=True),
+        lambda nn: nn.AvgPool2d(3, 2, 1, ceil_mode=True),
+        (2, 17, 6, 8),
+    ),
+    "sums of windows": (
+        lambda **d: fn.AvgPool2d(3, 1, 1, divisor_override=1),
+        lambda nn: nn.AvgPool2d(3, 1, 1, divisor_override=1),
+        (2, 3, 5, 5),
+    ),
+    "global avg pool": (lambda **d: fn.AdaptiveAvgPool2d(1), lambda nn: nn.AdaptiveAvgPool2d(1), (2, 17, 5, 6)),
+    "adaptive avg pool": (
+        lambda **d: fn.AdaptiveAvgPool2d((3, None)),
+        lambda nn: nn.AdaptiveAvgPool2d((3, None)),
+        (2, 3, 7, 5),
+    ),
+    "adaptive avg pool that enlarges": (
+        lambda **d: fn.AdaptiveAvgPool2d((7, 4)),
+        lambda nn: nn.AdaptiveAvgPool2d((7, 4)),
+        (2, 3, 3, 6),
+    ),
+    "transposed conv": (
+        lambda **d: fn.ConvTranspose2d(3, 8, 3, **d),
+        lambda nn: nn.ConvTranspose2d(3, 8, 3),
+        (2, 3, 5, 6),
+    ),
+    "transposed conv with everything": (
+        lambda **d: fn.ConvTranspose2d(4, 6, (3, 2), (2, 3), (2, 1), (1, 2), 2, True, (1, 2), **d),
+        lambda nn: nn.ConvTranspose2d(4, 6, (3, 2), (2, 3), (2, 1), (1, 2), 2, True, (1, 2)),
+        (2, 4, 4, 5),
+    ),
+    "transposed conv without bias": (
+        lambda **d: fn.ConvTranspose2d(2, 3, 2, 2, bias=False, **d),
+        lambda nn: nn.ConvTranspose2d(2, 3, 2, 2, bias=False),
+        (2, 2, 4, 4),
+    ),
+    "transposed conv, no samples": (
+        lambda **d: fn.ConvTranspose2d(2, 3, 2, 2, **d),
+        lambda nn: nn.ConvTranspose2d(2, 3, 2, 2),
+        (0, 2, 4, 4),
+    ),
+    "residual": (
+        lambda **d: fn.Residual(fn.Sequential(fn.Linear(5, 7, **d), fn.ReLU(), fn.Linear(7, 5, **d))),
+        lambda nn: residual(nn, nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 5))),
+        (3, 5),
+    ),
+    "residual block": (
+        lambda **d: fn.Residual(
+            fn.Sequential(fn.Conv2d(3, 6, 3, 2, 1, **d), fn.ReLU(), fn.Conv2d(6, 6, 3, padding=1, **d)),
+            fn.Conv2d(3, 6, 1, 2, **d),
+            fn.ReLU(),
+        ),
+        lambda nn: residual(
+            nn,
+            nn.Sequential(nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU(), nn.Conv2d(6, 6, 3, padding=1)),
+            nn.Conv2d(3, 6, 1, 2),
+            nn.ReLU(),
+        ),
+        (2, 3, 7, 6),
+    ),
+    "residual with another activation": (
+        lambda **d: fn.Residual(fn.Linear(4, 6, **d), fn.Linear(4, 6, **d), fn.Linear(6, 2, **d)),
+        lambda nn: residual(nn, nn.Linear(4, 6), nn.Linear(4, 6), nn.Linear(6, 2)),
+        (3, 4),
+    ),
+    "sum of branches": (
+        lambda **d: fn.Parallel(fn.Linear(4, 3, **d), fn.Linear(4, 3, **d), fn.Linear(4, 3, **d)),
+        lambda nn: parallel(nn, nn.Linear(4, 3), nn.Linear(4, 3), nn.Linear(4, 3)),
+        (5, 4),
+    ),
+    "rows side by side": (
+        lambda **d: fn.Parallel(*(fn.Linear(4, n, **d) for n in (1, 3, 17, 2, 5)), mode="concatenate"),
+        lambda nn: parallel(nn, *(nn.Linear(4, n) for n in (1, 3, 17, 2, 5)), mode="concatenate"),
+        (5, 4),
+    ),
+    "channels side by side": (
+        lambda **d: fn.Parallel(
+            fn.Conv2d(3, 5, 1, **d), fn.Conv2d(3, 18, 3, padding=1, **d), fn.MaxPool2d(3, 1, 1), mode="concatenate"
+        ),
+        lambda nn: parallel(
+            nn, nn.Conv2d(3, 5, 1), nn.Conv2d(3, 18, 3, padding=1), nn.MaxPool2d(3, 1, 1), mode="concatenate"
+        ),
+        (2, 3, 6, 5),
+    ),
+    "images side by side": (
+        lambda **d: fn.Parallel(fn.Conv2d(3, 2, 1, **d), fn.Conv2d(3, 2, (1, 2), **d), mode="concatenate", dim=-1),
+        lambda nn: parallel(nn, nn.Conv2d(3, 2, 1), nn.Conv2d(3, 2, (1, 2)), mode="concatenate", dim=-1),
+        (2, 3, 4, 5),
+    ),
+    "one branch": (
+        lambda **d: fn.Parallel(fn.Linear(4, 3, **d), mode="concatenate"),
+        lambda nn: parallel(nn, nn.Linear(4, 3), mode="concatenate"),
+        (5, 4),
     ),
 }
 every_case = pytest.mark.parametrize("case", CASES)

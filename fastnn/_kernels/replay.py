@@ -83,7 +83,7 @@ class Replayer:
         self._body, self._context, self._where, self._data, self._contents = body, context, where, data, contents
         self.classes = 0  #: in `Record.call`, labels in the last slot are checked to be below it; 0 for no check
         self._entries: dict[Any, _Entry] = {}
-        self._latest: tuple[Any, Any, Array] | None = None  # backend, record, and where that writes its first result
+        self._latest: tuple[Any, Any, Results] | None = None  # backend, record, and where that writes its results
         self._seen: set[Any] = set()
         self._preparing = threading.Lock()
         self._unsettled = 0  # runs, one after the other, that changed what they depend on
@@ -109,20 +109,20 @@ class Replayer:
             entry.record.trust()
         return entry
 
-    def result(self, slots: Slots) -> Array | None:
-        """A copy of what the body would return first, by `record`; None while there is none."""
+    def results(self, slots: Slots) -> Results | None:
+        """Copies of what the body would return, by `record`; None while there is none."""
         entry = self._entry(slots)
         if entry is None:
             return None
-        self._latest = active(), entry.record, entry.results[0]
-        return self.result_like_latest(slots)
+        self._latest = active(), entry.record, entry.results
+        return self.results_like_latest(slots)
 
-    def result_like_latest(self, slots: Slots) -> Array | None:
-        """The same by the record that `result` used last, if that is still known to hold: the shortest way."""
+    def results_like_latest(self, slots: Slots) -> Results | None:
+        """The same by the record that `results` used last, if that is still known to hold: the shortest way."""
         latest = self._latest
         if latest is None or active() is not latest[0]:
             return None
-        found: Array | None = latest[1].compute(slots, latest[2])
+        found: Results | None = latest[1].compute(slots, latest[2])
         return found
 
     def comes_again(self, slots: Slots) -> bool:
@@ -249,8 +249,7 @@ class Replayer:
         elif not all(isinstance(a, np.ndarray) and record.writes(a) for a in results):
             self._refuse("what it returns was not written by a kernel")
         else:
-            loss = results[0] if results[0].dtype == np.float64 and results[0].shape == (1,) else None
-            record.finish(slots, self.classes, loss, results[1] if len(results) > 1 else None)
+            record.finish(slots, self.classes, _number(results[:1], "float64"), _number(results[1:2], "int64"))
             self._look_for_numpy(record, memory, own)
         return results
 
@@ -271,6 +270,11 @@ class Replayer:
         self.obstacle = self.obstacle or obstacle
         self._entries.clear()
         self._latest = None
+
+
+def _number(results: Results, dtype: str) -> Array | None:
+    """The result that is there, if it is one number of this dtype: a loss, or a count."""
+    return next((a for a in results if a.dtype == dtype and a.shape == (1,)), None)
 
 
 def _key(slots: Slots) -> Any:

@@ -1,24 +1,30 @@
 """Layers: one family a file. A layer owns parameters and wires kernels; it does no arithmetic of its own."""
 
 from .activation import ReLU
+from .branches import Parallel, Residual
 from .containers import Sequential
-from .conv import Conv2d
+from .conv import Conv2d, ConvTranspose2d
 from .dropout import Dropout
 from .layer import Layer, register
 from .linear import Linear
 from .parameter import Parameter
-from .pooling import MaxPool2d
+from .pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 from .shape import Flatten
 
 __all__ = [
+    "AdaptiveAvgPool2d",
+    "AvgPool2d",
     "Conv2d",
+    "ConvTranspose2d",
     "Dropout",
     "Flatten",
     "Layer",
     "Linear",
     "MaxPool2d",
+    "Parallel",
     "Parameter",
     "ReLU",
+    "Residual",
     "Sequential",
     "register",
 ]

@@ -5,27 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
-from .._kernels import Array
 from .fused import steps
 from .layer import Backward, Layer, register
 
 
-@register
-class Sequential(Layer):
-    """Layers one after the other: ``Sequential(a, b)``, or ``Sequential({"conv1": a, "fc": b})`` to name them.
+class Container(Layer):
+    """Base of layers that hold others: ``Kind(a, b)``, or ``Kind({"conv1": a, "fc": b})`` to name them.
 
     Parameters have PyTorch's keys: ``0.weight``, or ``conv1.weight``. x: any shape that the first layer takes.
     """
 
-    is_container = True
-
     def __init__(self, *layers: Layer | Mapping[str, Layer]) -> None:
+        kind = type(self).__name__
         named = dict(layers[0]) if len(layers) == 1 and isinstance(layers[0], Mapping) else dict(_numbered(layers))
         for name, layer in named.items():
             if not isinstance(layer, Layer):
-                raise TypeError(f"Sequential: expected layers, got {type(layer).__name__} as {name!r}")
+                raise TypeError(f"{kind}: expected layers, got {type(layer).__name__} as {name!r}")
             if not name or "." in name:
-                raise ValueError(f"Sequential: a layer's name may not be empty or contain a dot, got {name!r}")
+                raise ValueError(f"{kind}: a layer's name may not be empty or contain a dot, got {name!r}")
             if layer.name is None:
                 layer.name = name
         self._layers = named
@@ -40,6 +37,29 @@ class Sequential(Layer):
     def __iter__(self) -> Iterator[Layer]:
         return iter(self._layers.values())
 
+    def __getitem__(self, index: int) -> Layer:
+        found: Layer = list(self._layers.values())[index]
+        return found
+
+    def config(self) -> dict[str, Any]:
+        """The layers, by name."""
+        return {"layers": self._layers}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Layer:
+        """The layers come first, other arguments by name."""
+        return cls(config["layers"], **{name: value for name, value in config.items() if name != "layers"})
+
+
+@register
+class Sequential(Container):
+    """Layers one after the other: ``Sequential(a, b)``, or ``Sequential({"conv1": a, "fc": b})`` to name them.
+
+    Parameters have PyTorch's keys: ``0.weight``, or ``conv1.weight``.
+    """
+
+    is_container = True
+
     @overload
     def __getitem__(self, index: int) -> Layer: ...
 
@@ -49,14 +69,9 @@ class Sequential(Layer):
     def __getitem__(self, index: int | slice) -> Layer:
         if isinstance(index, slice):
             return Sequential(dict(list(self._layers.items())[index]))
-        found: Layer = list(self._layers.values())[index]
-        return found
+        return super().__getitem__(index)
 
-    def config(self) -> dict[str, Any]:
-        """The layers, by name; `checkpoint` writes them out."""
-        return {"layers": self._layers}
-
-    def forward(self, x: Array, train: bool = False) -> tuple[Any, Backward]:
+    def forward(self, x: Any, train: bool = False) -> tuple[Any, Backward]:
         """x through all layers; the backward function stops below the lowest layer that has something to train."""
         done: list[tuple[Sequence[Layer], Backward]] = []
         for group, forward in steps(list(self._layers.values())):
@@ -72,14 +87,19 @@ class Sequential(Layer):
         return x, backward
 
 
+def trains(*layers: Layer | None) -> bool:
+    """Whether one of these layers has a parameter that is not frozen."""
+    return any(p.requires_grad for layer in layers if layer is not None for p in layer.parameters())
+
+
 def _numbered(layers: tuple[Any, ...]) -> Iterator[tuple[str, Any]]:
     return ((str(i), layer) for i, layer in enumerate(layers))
 
 
 def _lowest_trained(groups: Iterable[Sequence[Layer]]) -> int:
-    """The first group with a parameter that is not frozen; their number if there is none."""
+    """The first group with something to train; their number if there is none."""
     i = -1
     for i, group in enumerate(groups):
-        if any(p.requires_grad for layer in group for p in layer.parameters()):
+        if trains(*group):
             return i
     return i + 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -136,7 +136,7 @@ class Layer:
         return missing, unexpected
 
     def config(self) -> dict[str, Any]:
-        """The arguments, all JSON values, with which the constructor makes this layer again (without its weights)."""
+        """The arguments, JSON values and layers, with which the constructor makes this layer again, without weights."""
         raise TypeError(f"{type(self).__name__} defines no config(), so its architecture cannot be saved")
 
     def summary(self, input_shape: int | Sequence[int], dtype: str | None = None) -> Summary:
@@ -150,6 +150,11 @@ class Layer:
 
         return summary(self, input_shape, dtype)
 
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Layer:
+        """The layer that `config` described; layers inside it are made already."""
+        return cls(**config)
+
     def __repr__(self) -> str:
         children = [f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.named_children()]
         if children:
@@ -162,27 +167,33 @@ class Layer:
 
     # --- prediction ----------------
 
-    def scores(self, x: Any, batch_size: int = 256) -> Array:
-        """The output for all of x (N, …), computed a batch at a time, dropout off. Any real dtype is converted."""
-        if self._replayer is not None and isinstance(x, np.ndarray) and x.ndim and 0 < len(x) <= batch_size:
-            latest = self._replayer.result_like_latest((x,))
-            if latest is not None:
-                return np.ascontiguousarray(latest)
-        outputs = [self._evaluated(batch) for batch in self._batches(x, batch_size)]
-        return np.ascontiguousarray(outputs[0] if len(outputs) == 1 else np.concatenate(outputs))
+    def scores(self, x: Any, batch_size: int = 256) -> Any:
+        """The output for all of x (N, …), computed a batch at a time, dropout off. Any real dtype is converted.
 
-    def _evaluated(self, x: Array) -> Array:
-        """The output for one batch; one of a small shape that came before is computed by replaying its kernels."""
+        An array, or a tuple of them from a model of several heads.
+        """
+        if self._replayer is not None and isinstance(x, np.ndarray) and x.ndim and 0 < len(x) <= batch_size:
+            latest = self._replayer.results_like_latest((x,))
+            if latest is not None:
+                return _heads(np.ascontiguousarray(head) for head in latest)
+        batches = [self._evaluated(batch) for batch in self._batches(x, batch_size)]
+        return _heads(
+            np.ascontiguousarray(outputs[0] if len(outputs) == 1 else np.concatenate(outputs))
+            for outputs in zip(*batches, strict=True)
+        )
+
+    def _evaluated(self, x: Array) -> tuple[Array, ...]:
+        """The heads of one batch; one of a small shape that came before is computed by replaying its kernels."""
         if x.size > _REPLAYED or without_gaps(x) is not x:
-            return self._output(x)
+            return self._outputs(x)
         if self._replayer is None:
             self._make_replayer()
         replayer: Replayer = self.__dict__["_replayer"]
-        found = replayer.result((x,))
+        found = replayer.results((x,))
         if found is None and replayer.comes_again((x,)):
             replayer.prepare((x,), (another(x),))
-            found = replayer.result((x,))
-        return self._output(x) if found is None else found
+            found = replayer.results((x,))
+        return self._outputs(x) if found is None else found
 
     def _make_replayer(self) -> None:
         from .recorded import ModelContext, caller  # which needs this module
@@ -190,32 +201,34 @@ class Layer:
         context = ModelContext(self)
         # A new dictionary: another thread may be going through the old one. Not by way of __setattr__: no result
         # depends on it.
-        replayer = Replayer(lambda x: (context.model._output(x),), context, caller)
+        replayer = Replayer(lambda x: context.model._outputs(x), context, caller)
         object.__setattr__(self, "__dict__", {**self.__dict__, "_replayer": replayer})
 
-    def _output(self, x: Array) -> Array:
-        output: Array = self(x)
-        return output
+    def _outputs(self, x: Array) -> tuple[Array, ...]:
+        output = self(x)
+        return output if isinstance(output, tuple) else (output,)
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy, by copy.deepcopy or pickle, makes its own records."""
         return {name: value for name, value in vars(self).items() if name != "_replayer"}
 
-    def predict(self, x: Any, batch_size: int = 256) -> Array:
-        """The most probable class of each sample: (N,) int64."""
-        best: Array = self._class_scores(x, batch_size).argmax(1)
-        return best
+    def predict(self, x: Any, batch_size: int = 256) -> Any:
+        """The most probable class of each sample: (N,) int64; from several heads, a tuple of such arrays."""
+        return _heads(scores.argmax(1) for scores in self._class_scores(x, batch_size))
 
-    def predict_proba(self, x: Any, batch_size: int = 256) -> Array:
-        """The probability of each class, the softmax of the scores: (N, classes)."""
-        probabilities: Array = k.softmax(self._class_scores(x, batch_size))
-        return probabilities
+    def predict_proba(self, x: Any, batch_size: int = 256) -> Any:
+        """The probability of each class, the softmax of the scores: (N, classes); of several heads, a tuple of them."""
+        return _heads(k.softmax(scores) for scores in self._class_scores(x, batch_size))
 
-    def _class_scores(self, x: Any, batch_size: int) -> Array:
+    def _class_scores(self, x: Any, batch_size: int) -> tuple[Array, ...]:
+        """The scores of each head."""
         scores = self.scores(x, batch_size)
-        if scores.ndim != 2:
-            raise ShapeError(f"{self.label}: expected scores of shape (N, classes) to predict from, got {scores.shape}")
-        return scores
+        heads: tuple[Array, ...] = scores if isinstance(scores, tuple) else (scores,)
+        for head in heads:
+            if head.ndim != 2:
+                shape = head.shape
+                raise ShapeError(f"{self.label}: expected scores of shape (N, classes) to predict from, got {shape}")
+        return heads
 
     def _batches(self, x: Any, batch_size: int) -> Iterator[Array]:
         x = as_real(x, self.dtype, "x")
@@ -259,6 +272,12 @@ class Layer:
                 fits = False
         if not fits:
             raise ShapeError(f"{self.label}: expected ({', '.join(map(str, dims))}), got {x.shape}")
+
+
+def _heads(arrays: Iterable[Array]) -> Any:
+    """One array as it is, several as a tuple."""
+    heads = tuple(arrays)
+    return heads if len(heads) > 1 else heads[0]
 
 
 def check_gradient(layer: Layer, dy: Any, shape: tuple[int, ...]) -> None:

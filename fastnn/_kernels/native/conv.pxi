@@ -10,6 +10,8 @@ cdef extern from "tiles.h" nogil:
     void pool_relu_f32(float*, uint16_t*, const float*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t)
     void pool_relu_f64(double*, uint16_t*, const double*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t)
     void unpool_relu_f32(float*, const float*, const uint16_t*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t)
+    void fill_rows_f32(float*, const float*, Py_ssize_t, Py_ssize_t)
+    void fill_rows_f64(double*, const double*, Py_ssize_t, Py_ssize_t)
     void unpool_relu_f64(double*, const double*, const uint16_t*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t)
 
 
@@ -554,8 +556,56 @@ cdef void conv2d_max_pool2d_backward_weights(real* dweight, const call_t* c) noe
     conv_backward_weights[real](dweight, &r)
 
 
+# --- the bias of a transposed convolution, whose forward is backward-data and adds to it ---------------------------------------
+
+
+cdef struct bias_sizes:
+    Py_ssize_t C
+    Py_ssize_t N, H, W
+
+
+cdef inline Py_ssize_t filled_rows(const bias_sizes* g) noexcept nogil:
+    """Pixels of one task."""
+    return most(1, RUN // most(1, g.C))
+
+
+cdef void channel_bias_task(real* y, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
+    cdef const bias_sizes* g = <const bias_sizes*>c.n
+    cdef Py_ssize_t row = task * filled_rows(g), rows = least(filled_rows(g), g.N * g.H * g.W - row)
+    if real is float:
+        fill_rows_f32(y + row * g.C, <const float*>c.p[1], rows, g.C)
+    else:
+        fill_rows_f64(y + row * g.C, <const double*>c.p[1], rows, g.C)
+
+
+cdef void channel_bias(real* y, const call_t* c) noexcept nogil:
+    cdef const bias_sizes* g = <const bias_sizes*>c.n
+    cdef Py_ssize_t rows = g.N * g.H * g.W
+    parallel(<task_fn>channel_bias_task[real], c, ceil_div(rows, filled_rows(g)), BYTE * sizeof(real) * rows * g.C)
+
+
+cdef struct image_sizes:
+    Py_ssize_t N, C, H, W
+
+
+cdef void channel_bias_backward_task(real* dbias, const call_t* c, Py_ssize_t part, int thread) noexcept nogil:
+    """The sum of one part of all pixels, to the scratch."""
+    cdef const image_sizes* g = <const image_sizes*>c.n
+    cdef Py_ssize_t rows = g.N * g.H * g.W, row = cut(rows, PARTS, part)
+    sum_rows(<real*>c.shared + part * g.C, <const real*>c.p[1] + row * g.C, cut(rows, PARTS, part + 1) - row, g.C, g.C, False)
+
+
+cdef void channel_bias_backward(real* dbias, const call_t* c) noexcept nogil:
+    cdef const image_sizes* g = <const image_sizes*>c.n
+    cdef real* sums = <real*>c.shared
+    parallel(<task_fn>channel_bias_backward_task[real], c, PARTS, BYTE * sizeof(real) * g.N * g.H * g.W * g.C)
+    sum_rows(dbias, sums, PARTS, g.C, g.C, c.add & 1)
+
+
 def conv_kernels():
     return {
+        "channel_bias": (<size_t>channel_bias[float], <size_t>channel_bias[double]),
+        "channel_bias_backward": (<size_t>channel_bias_backward[float], <size_t>channel_bias_backward[double]),
         "conv2d": (<size_t>conv2d[float], <size_t>conv2d[double]),
         "conv2d_backward_data": (<size_t>conv2d_backward_data[float], <size_t>conv2d_backward_data[double]),
         "conv2d_backward_weights": (<size_t>conv2d_backward_weights[float], <size_t>conv2d_backward_weights[double]),

@@ -1,6 +1,5 @@
 /* Rows of pixels that convolutions fused with ReLU and max pooling need beside the tiles, for one type T. */
 
-typedef uint16_t NAME(places) __attribute__((vector_size(VBYTES / sizeof(T) * 2)));
 #define NOWHERE 65535 /* the index of a maximum that ReLU makes 0: no tap has it, so no gradient passes */
 
 /* n channels of one output pixel: the maximum of its window, then ReLU, and the place in the window that it came from. */
@@ -21,24 +20,19 @@ INLINE void NAME(pool_window)(T *y, uint16_t *index, const T *x, const ptrdiff_t
     if (whole) NAME(store)(y, best);
     else NAME(store_first)(y, best, m);
     if (!index) return;
-    NAME(places) narrow = __builtin_convertvector(from, NAME(places));
-    if (whole) memcpy(index, &narrow, sizeof narrow);
-    else memcpy(index, &narrow, n * sizeof *index);
+    NAME(store_places)(index, __builtin_convertvector(from, NAME(places)), whole ? VL : n);
 }
 
 /* The gradient of such a pixel: its dy goes to where the maximum came from, 0 to the others. */
 INLINE void NAME(unpool_window)(T *dx, const T *dy, const uint16_t *index, const ptrdiff_t height, const ptrdiff_t width,
                                 ptrdiff_t line, ptrdiff_t channels, const int whole, ptrdiff_t n) {
     const M m = NAME(first)(n);
-    NAME(places) narrow = {0};
-    if (whole) memcpy(&narrow, index, sizeof narrow);
-    else memcpy(&narrow, index, n * sizeof *index);
-    const NAME(ints) from = __builtin_convertvector(narrow, NAME(ints));
+    const NAME(places) from = NAME(load_places)(index, whole ? VL : n);
     const V g = whole ? NAME(load)(dy) : NAME(load_first)(dy, m);
     UNROLL for (ptrdiff_t u = 0; u < height; u++) {
         UNROLL for (ptrdiff_t v = 0; v < width; v++) {
             T *p = dx + u * line + v * channels;
-            V part = (V)((NAME(ints))g & (from == (IT)(u * width + v)));
+            const V part = NAME(at_place)(g, from, (uint16_t)(u * width + v));
             if (whole) NAME(store)(p, part);
             else NAME(store_first)(p, part, m);
         }
@@ -73,3 +67,12 @@ NOINLINE void NAME(unpool_relu)(T *dx, const T *dy, const uint16_t *index, ptrdi
 #undef EACH_PIXEL
 #undef POOL
 #undef UNPOOL
+
+/* y (rows, cols) has x (cols) in each row. */
+NOINLINE void NAME(fill_rows)(T *y, const T *x, ptrdiff_t rows, ptrdiff_t cols) {
+    for (ptrdiff_t i = 0; i < rows; i++, y += cols)
+        for (ptrdiff_t j = 0; j < cols; j += VL) {
+            if (cols - j >= VL) NAME(store)(y + j, NAME(load)(x + j));
+            else NAME(store_first)(y + j, NAME(load_first)(x + j, NAME(first)(cols - j)), NAME(first)(cols - j));
+        }
+}

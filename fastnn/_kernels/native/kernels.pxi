@@ -3,7 +3,9 @@ include "common.pxi"
 include "linear.pxi"
 include "conv.pxi"
 include "max_pool.pxi"
+include "avg_pool.pxi"
 include "activation.pxi"
+include "branches.pxi"
 include "dropout.pxi"
 include "loss.pxi"
 include "optim.pxi"
@@ -37,7 +39,9 @@ def kernels():
         **linear_kernels(),
         **conv_kernels(),
         **max_pool_kernels(),
+        **avg_pool_kernels(),
         **activation_kernels(),
+        **branches_kernels(),
         **dropout_kernels(),
         **loss_kernels(),
         **optim_kernels(),

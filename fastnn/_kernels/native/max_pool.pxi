@@ -3,8 +3,10 @@
 cdef extern from "tiles.h" nogil:
     void max_pool_pixels_f32(float*, uint16_t*, const float*, const Py_ssize_t*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t)
     void max_pool_pixels_f64(double*, uint16_t*, const double*, const Py_ssize_t*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t)
-    void unpool_pixels_f32(float*, const float*, const uint16_t*, const Py_ssize_t*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, int)
-    void unpool_pixels_f64(double*, const double*, const uint16_t*, const Py_ssize_t*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, int)
+    void unpool_pixels_f32(float*, const float*, const uint16_t*, const Py_ssize_t*, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+                           Py_ssize_t, int)
+    void unpool_pixels_f64(double*, const double*, const uint16_t*, const Py_ssize_t*, Py_ssize_t, Py_ssize_t, Py_ssize_t,
+                           Py_ssize_t, int)
 
 
 cdef struct pool_sizes:
@@ -70,45 +72,76 @@ cdef void max_pool2d(real* y, const call_t* c) noexcept nogil:
              BYTE * sizeof(real) * g.N * g.P * g.Q * g.KH * g.KW * g.C)
 
 
-cdef void clear_uncovered(real* dx, const pool_sizes* g) noexcept nogil:
-    """Zeros at the end of rows and columns that windows, side by side, do not reach."""
-    cdef Py_ssize_t rows = least(g.H, g.P * g.SH - g.PH), columns = least(g.W, g.Q * g.SW - g.PW), h
-    if columns < g.W:
-        for h in range(rows):
-            memset(dx + (h * g.W + columns) * g.C, 0, (g.W - columns) * g.C * sizeof(real))
-    memset(dx + rows * g.W * g.C, 0, (g.H - rows) * g.W * g.C * sizeof(real))
+cdef struct seat_t:  # of a pixel along one axis: which window has it at the first tap, and by how many pixels it misses it
+    Py_ssize_t window, past
 
 
-cdef void max_pool2d_backward_task(real* dx, const call_t* c, Py_ssize_t n, int thread) noexcept nogil:
+cdef inline seat_t seat_of(Py_ssize_t at, Py_ssize_t S, Py_ssize_t padding) noexcept nogil:
+    return seat_t((at + padding) // S, (at + padding) % S)
+
+
+cdef inline void next_tap(seat_t* s, Py_ssize_t D, Py_ssize_t S) noexcept nogil:
+    """From the window that has the pixel at one tap to that which has it at the next."""
+    s.past -= D
+    while s.past < 0:
+        s.past += S
+        s.window -= 1
+
+
+cdef Py_ssize_t windows_with(const pool_sizes* g, seat_t p, seat_t q, Py_ssize_t* taps, Py_ssize_t* run) noexcept nogil:
+    """The windows that have a pixel, as pairs (offset in dy, number of the tap); returns how many. run: at most so many
+    pixels on, a stride apart, that have such windows, each one further on."""
+    cdef Py_ssize_t u, v, count = 0
+    cdef seat_t at = q
+    for v in range(g.KW):
+        if at.past == 0 and at.window < g.Q:  # a window before the first: the pixel so many strides on is the first in one
+            run[0] = least(run[0], g.Q - at.window if at.window >= 0 else -at.window)
+        next_tap(&at, g.DW, g.SW)
+    for u in range(g.KH):
+        at = q
+        for v in range(g.KW if p.past == 0 and 0 <= p.window < g.P else 0):
+            if at.past == 0 and 0 <= at.window < g.Q:
+                taps[2 * count], taps[2 * count + 1] = (p.window * g.Q + at.window) * g.C, u * g.KW + v
+                count += 1
+            next_tap(&at, g.DW, g.SW)
+        next_tap(&p, g.DH, g.SH)
+    return count
+
+
+cdef inline Py_ssize_t gradient_bands(const pool_sizes* g) noexcept nogil:
+    """As `row_bands`, of the rows of dx."""
+    return most(1, least(g.H, ceil_div(64, most(g.N, 1))))
+
+
+cdef void max_pool2d_backward_task(real* dx, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
+    """Each pixel of some rows is written once, with what comes from all windows that have it."""
     cdef const pool_sizes* g = <const pool_sizes*>c.n
+    cdef Py_ssize_t bands = gradient_bands(g), n = task // bands, band = task % bands, h, w, phase, count, run
     cdef const real* dy = <const real*>c.p[1] + n * g.P * g.Q * g.C
     cdef const uint16_t* index = <const uint16_t*>c.p[2] + n * g.P * g.Q * g.C
     cdef Py_ssize_t* taps = <Py_ssize_t*>(c.own + thread * c.own_size)
-    cdef Py_ssize_t p, q, count, pixels
-    # Where windows lie side by side, each pixel is written once; else the image starts at zero and windows add to it.
-    cdef bint beside = g.SH == g.KH and g.SW == g.KW and g.DH == 1 and g.DW == 1, add = (c.add & 1) or not beside
-    dx += n * g.H * g.W * g.C
-    if not add:
-        clear_uncovered(dx, g)
-    elif not c.add & 1:
-        memset(dx, 0, g.H * g.W * g.C * sizeof(real))
-    for p in range(g.P):
-        q = 0
-        while q < g.Q:
-            count = window(g, p, q, taps)
-            pixels = alike(g, q)
-            if real is float:
-                unpool_pixels_f32(dx, dy, index, taps, count, g.C, pixels, g.SW * g.C, add)
-            else:
-                unpool_pixels_f64(dx, dy, index, taps, count, g.C, pixels, g.SW * g.C, add)
-            q += pixels
-            dy += pixels * g.C
-            index += pixels * g.C
+    cdef seat_t p, q
+    cdef real* row
+    for h in range(cut(g.H, bands, band), cut(g.H, bands, band + 1)):
+        row = dx + (n * g.H + h) * g.W * g.C
+        p = seat_of(h, g.SH, g.PH)
+        for phase in range(least(g.SW, g.W)):
+            w, q = phase, seat_of(phase, g.SW, g.PW)
+            while w < g.W:
+                run = (g.W - w + g.SW - 1) // g.SW
+                count = windows_with(g, p, q, taps, &run)
+                if real is float:
+                    unpool_pixels_f32(row + w * g.C, dy, index, taps, count, g.C, run, g.SW * g.C, c.add & 1)
+                else:
+                    unpool_pixels_f64(row + w * g.C, dy, index, taps, count, g.C, run, g.SW * g.C, c.add & 1)
+                w += run * g.SW
+                q.window += run
 
 
 cdef void max_pool2d_backward(real* dx, const call_t* c) noexcept nogil:
     cdef const pool_sizes* g = <const pool_sizes*>c.n
-    parallel(<task_fn>max_pool2d_backward_task[real], c, g.N, BYTE * sizeof(real) * g.N * g.P * g.Q * g.KH * g.KW * g.C)
+    parallel(<task_fn>max_pool2d_backward_task[real], c, g.N * gradient_bands(g),
+             BYTE * sizeof(real) * g.N * g.P * g.Q * g.KH * g.KW * g.C)
 
 
 def max_pool_kernels():

@@ -360,15 +360,18 @@ cdef class Record:
             self.slots[s].now = <char*>cnp.PyArray_DATA(arrays[s])
         return True
 
-    def compute(self, tuple arrays, cnp.ndarray result):
-        """As `call`, but returns a copy of `result`, an array that the replay writes."""
+    def compute(self, tuple arrays, tuple results):
+        """As `call`, but returns copies of `results`, arrays that the replay writes."""
+        cdef list copies = []
         self._acquire()
         try:
             if not self._begin(arrays):
                 return None
             with nogil:
                 self._replay(1, NULL, 0, 1)
-            return cnp.PyArray_NewCopy(result, cnp.NPY_KEEPORDER)
+            for result in results:
+                copies.append(cnp.PyArray_NewCopy(result, cnp.NPY_KEEPORDER))
+            return tuple(copies)
         finally:
             self._release()
 

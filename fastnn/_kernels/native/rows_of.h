@@ -47,8 +47,6 @@ NOINLINE void NAME(sum_rows)(T *total, const T *x, ptrdiff_t rows, ptrdiff_t col
     }
 }
 
-typedef uint16_t NAME(halves) __attribute__((vector_size(VBYTES / sizeof(T) * 2)));
-
 /* A row of output pixels of max pooling, all channels: y and the index of the tap that each came from. The first maximum
  * wins a tie, NaN beats all (PyTorch's rule). `taps` lists, for each tap inside the image, its offset in x and its number;
  * the windows lie `step` apart in x. */
@@ -69,34 +67,53 @@ NOINLINE void NAME(max_pool_pixels)(T *y, uint16_t *index, const T *x, const ptr
             if (n == VL) NAME(store)(y + c, best);
             else NAME(store_first)(y + c, best, m);
             if (index) {
-                NAME(halves) narrow = __builtin_convertvector(from, NAME(halves));
-                if (n == VL) memcpy(index + c, &narrow, sizeof narrow);
-                else memcpy(index + c, &narrow, n * sizeof *index);
+                NAME(store_places)(index + c, __builtin_convertvector(from, NAME(places)), n);
             }
         }
 }
 
-/* The gradient of such a row: each dy goes to the tap that its maximum came from, the other taps get 0 (or, with `add`,
- * keep what they have). */
-NOINLINE void NAME(unpool_pixels)(T *dx, const T *dy, const uint16_t *index, const ptrdiff_t *taps, ptrdiff_t count,
-                                  ptrdiff_t channels, ptrdiff_t pixels, ptrdiff_t step, int add) {
-    for (; pixels > 0; pixels--, dx += step, dy += channels, index += channels)
-        for (ptrdiff_t c = 0; c < channels; c += VL) {
-            const ptrdiff_t n = channels - c < VL ? channels - c : VL;
-            const M m = NAME(first)(n);
-            NAME(halves) narrow = {0};
-            if (n == VL) memcpy(&narrow, index + c, sizeof narrow);
-            else memcpy(&narrow, index + c, n * sizeof *index);
-            const NAME(ints) from = __builtin_convertvector(narrow, NAME(ints));
-            const V g = n == VL ? NAME(load)(dy + c) : NAME(load_first)(dy + c, m);
-            for (ptrdiff_t t = 0; t < count; t++) {
-                T *to = dx + taps[2 * t] + c;
-                V part = (V)((NAME(ints))g & (from == (IT)taps[2 * t + 1]));
-                if (add) part += n == VL ? NAME(load)(to) : NAME(load_first)(to, m);
-                if (n == VL) NAME(store)(to, part);
-                else NAME(store_first)(to, part, m);
-            }
+/* n channels of one pixel's gradient: the sum of dy over the windows whose maximum came from it. `taps` lists, for each window
+ * that has it, the window's offset in dy and the tap's number there. */
+INLINE V NAME(unpooled)(const T *dy, const uint16_t *index, const ptrdiff_t *taps, const ptrdiff_t count, const int whole,
+                        ptrdiff_t n) {
+    const M m = NAME(first)(n);
+    V sum = {0};
+    for (ptrdiff_t t = 0; t < count; t++) {
+        const NAME(places) chosen = NAME(load_places)(index + taps[2 * t], n);
+        const T *from = dy + taps[2 * t];
+        const V all = whole ? NAME(load)(from) : NAME(load_first)(from, m);
+        const V part = NAME(at_place)(all, chosen, (uint16_t)taps[2 * t + 1]);
+        sum = t ? sum + part : part;
+    }
+    return sum;
+}
+
+/* A row of such pixels, `step` apart in dx; from one to the next, windows move on by one. */
+INLINE void NAME(unpool_row)(T *dx, const T *dy, const uint16_t *index, const ptrdiff_t *taps, const ptrdiff_t count,
+                             ptrdiff_t channels, ptrdiff_t pixels, ptrdiff_t step, const int add) {
+    for (; pixels > 0; pixels--, dx += step, dy += channels, index += channels) {
+        ptrdiff_t c = 0;
+        for (; c + VL <= channels; c += VL) {
+            const V sum = NAME(unpooled)(dy + c, index + c, taps, count, 1, VL);
+            NAME(store)(dx + c, add ? NAME(load)(dx + c) + sum : sum);
         }
+        if (c < channels) {
+            const M m = NAME(first)(channels - c);
+            const V sum = NAME(unpooled)(dy + c, index + c, taps, count, 0, channels - c);
+            NAME(store_first)(dx + c, add ? NAME(load_first)(dx + c, m) + sum : sum, m);
+        }
+    }
+}
+
+NOINLINE void NAME(unpool_pixels)(T *restrict dx, const T *dy, const uint16_t *index, const ptrdiff_t *taps,
+                                  ptrdiff_t count, ptrdiff_t channels, ptrdiff_t pixels, ptrdiff_t step, int add) {
+#define UNPOOL_ROW(count, add) NAME(unpool_row)(dx, dy, index, taps, count, channels, pixels, step, add)
+    if (add) UNPOOL_ROW(count, 1);
+    else if (count == 1) UNPOOL_ROW(1, 0); /* windows side by side */
+    else if (count == 2) UNPOOL_ROW(2, 0); /* overlapping windows, two strides wide */
+    else if (count == 4) UNPOOL_ROW(4, 0);
+    else UNPOOL_ROW(count, 0);
+#undef UNPOOL_ROW
 }
 
 typedef struct {

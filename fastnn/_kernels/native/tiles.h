@@ -34,6 +34,8 @@ typedef struct {
 #include "tiles_of.h"
 #include "rows_of.h"
 #include "conv_of.h"
+#include "avg_pool_of.h"
+#include "branches_of.h"
 #include "scores_of.h"
 #include "vec_end.h"
 
@@ -46,6 +48,8 @@ typedef struct {
 #include "tiles_of.h"
 #include "rows_of.h"
 #include "conv_of.h"
+#include "avg_pool_of.h"
+#include "branches_of.h"
 #include "scores_of.h"
 #include "vec_end.h"
 #undef FLOAT64

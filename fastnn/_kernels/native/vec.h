@@ -90,3 +90,46 @@ INLINE void NAME(store_first)(T *p, V v, M n) {
     for (ptrdiff_t i = 0; i < n; i++) p[i] = v[i];
 }
 #endif
+
+/* 16 bits for each number of a V: places in a window of max pooling. */
+typedef uint16_t NAME(places) __attribute__((vector_size(VBYTES / sizeof(T) * 2)));
+
+/* The first n of them; any in the others. */
+INLINE NAME(places) NAME(load_places)(const uint16_t *p, ptrdiff_t n) {
+    NAME(places) r = {0};
+    if (n == VL) memcpy(&r, p, sizeof r);
+#if defined(__AVX512F__) && defined(FLOAT64)
+    else r = (NAME(places))_mm_maskz_loadu_epi16(NAME(first)(n), p);
+#elif defined(__AVX512F__)
+    else r = (NAME(places))_mm256_maskz_loadu_epi16(NAME(first)(n), p);
+#else
+    else for (ptrdiff_t i = 0; i < n; i++) r[i] = p[i];
+#endif
+    return r;
+}
+INLINE void NAME(store_places)(uint16_t *p, NAME(places) r, ptrdiff_t n) {
+    if (n == VL) memcpy(p, &r, sizeof r);
+#if defined(__AVX512F__) && defined(FLOAT64)
+    else _mm_mask_storeu_epi16(p, NAME(first)(n), (__m128i)r);
+#elif defined(__AVX512F__)
+    else _mm256_mask_storeu_epi16(p, NAME(first)(n), (__m256i)r);
+#else
+    else for (ptrdiff_t i = 0; i < n; i++) p[i] = r[i];
+#endif
+}
+/* The numbers of v whose place is this one, and 0. Compilers widen 16 bits to 64 or 32 in several steps. */
+INLINE V NAME(at_place)(V v, NAME(places) r, uint16_t place) {
+#if defined(__AVX512F__) && defined(FLOAT64)
+    return (V)_mm512_maskz_mov_pd(_mm_cmpeq_epi16_mask((__m128i)r, _mm_set1_epi16((short)place)), (__m512d)v);
+#elif defined(__AVX512F__)
+    return (V)_mm512_maskz_mov_ps(_mm256_cmpeq_epi16_mask((__m256i)r, _mm256_set1_epi16((short)place)), (__m512)v);
+#elif defined(__AVX2__) && defined(FLOAT64)
+    __m128i four = _mm_setzero_si128();
+    memcpy(&four, &r, sizeof r);
+    return (V)((NAME(ints))v & (NAME(ints))_mm256_cvtepi16_epi64(_mm_cmpeq_epi16(four, _mm_set1_epi16((short)place))));
+#elif defined(__AVX2__)
+    return (V)((NAME(ints))v & (NAME(ints))_mm256_cvtepi16_epi32(_mm_cmpeq_epi16((__m128i)r, _mm_set1_epi16((short)place))));
+#else
+    return (V)((NAME(ints))v & __builtin_convertvector(r == place, NAME(ints)));
+#endif
+}

@@ -93,3 +93,17 @@ def conv2d_backward_weights(
         ]
     )
     return dweight, dy.sum(axis=(0, 2, 3))
+
+
+def channel_bias(bias: Array, N: int, H: int, W: int) -> Array:
+    """Images that have a channel's bias everywhere, to which a transposed convolution adds.
+
+    bias: (C,). Returns y: (N, C, H, W).
+    """
+    return np.tile(bias[:, None, None], (N, 1, H, W))
+
+
+def channel_bias_backward(dy: Array) -> Array:
+    """dy: (N, C, H, W). Returns dbias: (C,), the sum over images and pixels."""
+    dbias: Array = dy.sum(axis=(0, 2, 3))
+    return dbias

@@ -123,6 +123,10 @@ _CONV_POOL = tuple(
         (0, 3, 6, 6, 4, 3, (1, 1), (0, 0), (1, 1), 1, (2, 2)),
     )
 )
+_IMAGES = tuple(
+    dict(zip("NCHW", size, strict=True))
+    for size in ((1, 1, 1, 1), (2, 3, 5, 7), (9, 17, 4, 4), (3, 64, 20, 20), (0, 3, 4, 4))
+)
 _CONV_SIZES = tuple(["N", "C", "H", "W", "O", "I", "KH", "KW", "P", "Q"])
 _CONV_INTS = ("stride", "padding", "dilation", "groups")
 
@@ -202,5 +206,23 @@ ROWS = (
         scratch=_conv_weights_scratch,
         tolerance=(2e-5, 1e-12),
         samples=_CONV_POOL,
+    ),
+    Kernel(
+        "channel_bias",
+        inputs=(array("bias", "C"),),
+        outputs=(image("y", "N C H W"),),
+        sizes=("C",),
+        ints=("N", "H", "W"),
+        derive=lambda d, p: d.update(p),
+        samples=_IMAGES,
+    ),
+    Kernel(
+        "channel_bias_backward",
+        inputs=(image("dy", "N C H W"),),
+        outputs=(array("dbias", "C", adds=True),),
+        sizes=("N", "C", "H", "W"),
+        scratch=lambda d, real: (real * PARTS * d["C"], 0),
+        tolerance=(2e-5, 1e-12),
+        samples=_IMAGES,
     ),
 )
