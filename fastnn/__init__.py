@@ -1,6 +1,6 @@
 """fastnn: small neural networks, trained and run fast on a CPU."""
 
-from . import data
+from . import data, init
 from ._errors import DTypeError, ShapeError
 from ._kernels import get_num_threads, set_num_threads, use_backend
 from .callbacks import Callback
@@ -42,6 +42,7 @@ __all__ = [
     "fit",
     "get_num_threads",
     "gradcheck",
+    "init",
     "load",
     "manual_seed",
     "numerical_gradient",
