@@ -96,7 +96,8 @@ def _box_muller_f64(u: Array, mean: float, std: float) -> Array:
 
 
 def _each(function: Callable[[float], float], x: Array) -> Array:
-    return np.array([function(v) for v in x.ravel().tolist()]).reshape(x.shape)
+    values: Array = np.array([function(v) for v in x.ravel().tolist()]).reshape(x.shape)
+    return values
 
 
 def _box_muller_f32(u: Array, mean: float, std: float) -> Array:
