@@ -8,7 +8,22 @@ from .checkpoint import CheckpointError, load, save
 from .gradcheck import GradientError, gradcheck, numerical_gradient
 from .history import History
 from .init import manual_seed
-from .layers import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, Parameter, ReLU, Sequential, register
+from .layers import (
+    Conv2d,
+    Cutout,
+    Dropout,
+    Flatten,
+    Layer,
+    Linear,
+    MaxPool2d,
+    Parameter,
+    RandomCrop,
+    RandomHorizontalFlip,
+    RandomShift,
+    ReLU,
+    Sequential,
+    register,
+)
 from .losses import CrossEntropyLoss
 from .optim import SGD
 from .step import CapturedStep, CaptureError, capture
@@ -24,6 +39,7 @@ __all__ = [
     "CheckpointError",
     "Conv2d",
     "CrossEntropyLoss",
+    "Cutout",
     "DTypeError",
     "Dropout",
     "Flatten",
@@ -33,6 +49,9 @@ __all__ = [
     "Linear",
     "MaxPool2d",
     "Parameter",
+    "RandomCrop",
+    "RandomHorizontalFlip",
+    "RandomShift",
     "ReLU",
     "Sequential",
     "ShapeError",

@@ -64,7 +64,9 @@ def parameters(kernel: Kernel, sample: Sample) -> dict[str, Any]:
     d = sizes(sample)
     given = dict(sample)
     if "H" in d:
-        given |= {"input_size": (d["H"], d["W"]), "kernel_size": (d["KH"], d["KW"])}
+        given["input_size"] = d["H"], d["W"]
+    if "KH" in d:
+        given["kernel_size"] = d["KH"], d["KW"]
     return {name: given[name] for name in (*kernel.ints, *kernel.floats)}
 
 
@@ -138,6 +140,10 @@ SPECIAL: dict[str, dict[str, tuple[float, ...]]] = {
     "sgd": {"grad": (np.nan, np.inf, 0.0, 1e-39)},
     "gather_rows": {"x": _AWKWARD},
     "copy": {"x": _AWKWARD},
+    "random_crop": {"x": _AWKWARD},
+    "random_crop_backward": {"dy": _AWKWARD},
+    "random_flip": {"x": _AWKWARD},
+    "cutout": {"x": _AWKWARD},
 }
 
 

@@ -274,6 +274,14 @@ LARGE: tuple[tuple[tuple[str, ...], Sample], ...] = (
     (("softmax", "cross_entropy", "count_correct"), {"N": 2000, "K": 50, "mean": True}),
     (("sgd",), {"n": 200_001, "T": 4}),
     (("gather_rows",), {"M": 1000, "B": 900, "shape": (13, 17)}),
+    (
+        ("random_crop", "random_crop_backward"),
+        {
+            **{"N": 130, "C": 3, "H": 32, "W": 30, "size": (32, 30), "P": 32, "Q": 30},
+            **{"padding": (4, 3), "fill": 0.5},
+        },
+    ),
+    (("random_flip", "cutout"), {"N": 130, "C": 3, "H": 32, "W": 30, "p": 0.5, "size": (8, 9), "fill": 0.5}),
 )
 
 

@@ -94,6 +94,11 @@ CASES: dict[str, Case] = {
         lambda nn: nn.Sequential(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), nn.Sequential(nn.Linear(4, 2))),
         (3, 4),
     ),
+    # What they draw is in test_augment.py.
+    "random crop of all": (lambda **d: fn.RandomCrop((4, 5)), lambda nn: nn.Identity(), (2, 3, 4, 5)),
+    "random shift of nothing": (lambda **d: fn.RandomShift(0), lambda nn: nn.Identity(), (2, 3, 4, 5)),
+    "random flip of none": (lambda **d: fn.RandomHorizontalFlip(0), lambda nn: nn.Identity(), (2, 3, 4, 5)),
+    "cutout of nothing": (lambda **d: fn.Cutout(0), lambda nn: nn.Identity(), (2, 3, 4, 5)),
 }
 every_case = pytest.mark.parametrize("case", CASES)
 

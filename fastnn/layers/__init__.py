@@ -1,6 +1,7 @@
 """Layers: one family a file. A layer owns parameters and wires kernels; it does no arithmetic of its own."""
 
 from .activation import ReLU
+from .augment import Cutout, RandomCrop, RandomHorizontalFlip, RandomShift
 from .containers import Sequential
 from .conv import Conv2d
 from .dropout import Dropout
@@ -12,12 +13,16 @@ from .shape import Flatten
 
 __all__ = [
     "Conv2d",
+    "Cutout",
     "Dropout",
     "Flatten",
     "Layer",
     "Linear",
     "MaxPool2d",
     "Parameter",
+    "RandomCrop",
+    "RandomHorizontalFlip",
+    "RandomShift",
     "ReLU",
     "Sequential",
     "register",
