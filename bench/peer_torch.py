@@ -385,6 +385,38 @@ def _copy(call: Call, memory_format: Any) -> Callable[[], Any]:
     return lambda: x.contiguous(memory_format=to)
 
 
+def _crop(call: Call, memory_format: Any) -> Callable[[], Any]:
+    x, size, padding = _tensor(call.inputs[0], memory_format), call.params["size"], call.params["padding"]
+    if "fill" not in call.params:  # the gradient's place, read as a crop of the padded gradient
+        size = call.params["input_size"]
+    (PH, PW), (down, across), numbers = padding, (2 * p + 1 for p in padding), torch.arange(len(x))
+
+    def crop() -> Tensor:
+        padded = torch.nn.functional.pad(x, (PW, PW, PH, PH))
+        windows = padded.unfold(2, size[0], 1).unfold(3, size[1], 1)
+        return windows[numbers, :, torch.randint(down, (len(x),)), torch.randint(across, (len(x),))]
+
+    return crop
+
+
+def _random_flip(call: Call, memory_format: Any) -> Callable[[], Any]:
+    x, p = _tensor(call.inputs[0], memory_format), call.params["p"]
+    return lambda: torch.where(torch.rand(len(x), 1, 1, 1) < p, x.flip(3), x)
+
+
+def _cutout(call: Call, memory_format: Any) -> Callable[[], Any]:
+    x, (SH, SW), fill = _tensor(call.inputs[0], memory_format), call.params["size"], call.params["fill"]
+    (N, _, H, W), rows, columns = x.shape, torch.arange(x.shape[2]), torch.arange(x.shape[3])
+
+    def cutout() -> Tensor:
+        h = rows - torch.randint(H, (N, 1)) + SH // 2
+        w = columns - torch.randint(W, (N, 1)) + SW // 2
+        inside = ((h >= 0) & (h < SH))[:, None, :, None] & ((w >= 0) & (w < SW))[:, None, None, :]
+        return x.masked_fill(inside, fill)
+
+    return cutout
+
+
 KERNELS: dict[str, Make] = {
     "linear": _linear,
     "linear_backward_data": _linear_backward_data,
@@ -415,4 +447,8 @@ KERNELS: dict[str, Make] = {
     "sgd": _sgd,
     "gather_rows": _gather_rows,
     "copy": _copy,
+    "random_crop": _crop,
+    "random_crop_backward": _crop,
+    "random_flip": _random_flip,
+    "cutout": _cutout,
 }

@@ -1,6 +1,6 @@
 """fastnn: small neural networks, trained and run fast on a CPU."""
 
-from . import data
+from . import data, init
 from ._errors import DTypeError, ShapeError
 from ._kernels import get_num_threads, set_num_threads, use_backend
 from .callbacks import Callback
@@ -13,6 +13,7 @@ from .layers import (
     AvgPool2d,
     Conv2d,
     ConvTranspose2d,
+    Cutout,
     Dropout,
     Flatten,
     Layer,
@@ -20,6 +21,9 @@ from .layers import (
     MaxPool2d,
     Parallel,
     Parameter,
+    RandomCrop,
+    RandomHorizontalFlip,
+    RandomShift,
     ReLU,
     Residual,
     Sequential,
@@ -43,6 +47,7 @@ __all__ = [
     "Conv2d",
     "ConvTranspose2d",
     "CrossEntropyLoss",
+    "Cutout",
     "DTypeError",
     "Dropout",
     "Flatten",
@@ -53,6 +58,9 @@ __all__ = [
     "MaxPool2d",
     "Parallel",
     "Parameter",
+    "RandomCrop",
+    "RandomHorizontalFlip",
+    "RandomShift",
     "ReLU",
     "Residual",
     "Sequential",
@@ -63,6 +71,7 @@ __all__ = [
     "fit",
     "get_num_threads",
     "gradcheck",
+    "init",
     "load",
     "manual_seed",
     "numerical_gradient",

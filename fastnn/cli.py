@@ -196,6 +196,12 @@ def _load_mnist(download: bool) -> Any:
     return mnist(download=download)
 
 
+def _load_fashion_mnist(download: bool) -> Any:
+    from .data import fashion_mnist
+
+    return fashion_mnist(download=download)
+
+
 def _digits_network() -> fn.Sequential:
     """Images (N, 1, 8, 8) to scores (N, 10); about 99 % of the validation images are right after 30 epochs."""
     return fn.Sequential(
@@ -219,6 +225,7 @@ def _mnist_network() -> fn.Sequential:
 RECIPES = {
     "digits": Recipe(_load_digits, _digits_network, epochs=30, lr=0.03),
     "mnist": Recipe(_load_mnist, _mnist_network, epochs=3, lr=0.01),
+    "fashion-mnist": Recipe(_load_fashion_mnist, _mnist_network, epochs=5, lr=0.01),
 }
 
 #: The package that each extra brings, and its module.

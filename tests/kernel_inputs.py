@@ -149,6 +149,10 @@ SPECIAL: dict[str, dict[str, tuple[float, ...]]] = {
     "sgd": {"grad": (np.nan, np.inf, 0.0, 1e-39)},
     "gather_rows": {"x": _AWKWARD},
     "copy": {"x": _AWKWARD},
+    "random_crop": {"x": _AWKWARD},
+    "random_crop_backward": {"dy": _AWKWARD},
+    "random_flip": {"x": _AWKWARD},
+    "cutout": {"x": _AWKWARD},
 }
 
 

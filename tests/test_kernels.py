@@ -289,6 +289,14 @@ LARGE: tuple[tuple[tuple[str, ...], Sample], ...] = (
     (("add",), {"shape": (50, 33, 13, 11), "relu": True}),
     (("concatenate",), {"R": 900, "K0": 64, "K1": 100, "K2": 3, "K3": 90, "K": 257}),
     (("columns",), {"R": 2000, "K": 257, "B": 90, "start": 3, "count": 90}),
+    (
+        ("random_crop", "random_crop_backward"),
+        {
+            **{"N": 130, "C": 3, "H": 32, "W": 30, "size": (32, 30), "P": 32, "Q": 30},
+            **{"padding": (4, 3), "fill": 0.5},
+        },
+    ),
+    (("random_flip", "cutout"), {"N": 130, "C": 3, "H": 32, "W": 30, "p": 0.5, "size": (8, 9), "fill": 0.5}),
 )
 
 

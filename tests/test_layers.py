@@ -195,6 +195,11 @@ CASES: dict[str, Case] = {
         lambda nn: parallel(nn, nn.Linear(4, 3), mode="concatenate"),
         (5, 4),
     ),
+    # What they draw is in test_augment.py.
+    "random crop of all": (lambda **d: fn.RandomCrop((4, 5)), lambda nn: nn.Identity(), (2, 3, 4, 5)),
+    "random shift of nothing": (lambda **d: fn.RandomShift(0), lambda nn: nn.Identity(), (2, 3, 4, 5)),
+    "random flip of none": (lambda **d: fn.RandomHorizontalFlip(0), lambda nn: nn.Identity(), (2, 3, 4, 5)),
+    "cutout of nothing": (lambda **d: fn.Cutout(0), lambda nn: nn.Identity(), (2, 3, 4, 5)),
 }
 every_case = pytest.mark.parametrize("case", CASES)
 

@@ -12,11 +12,13 @@ import numpy.typing as npt
 class Dataset:
     """Images and labels, split into a training and a test part.
 
-    x_train: (N, 1, H, W) float32, grey values without unit, 0 (background) to about 1
+    x_train: (N, C, H, W) float32, without unit, 0 (dark) to about 1 (bright); C is 1 for grey values, 3 for red, green
+        and blue
     y_train: (N,) int64, class numbers, indices into `class_names`
-    x_test:  (M, 1, H, W) float32
+    x_test:  (M, C, H, W) float32
     y_test:  (M,) int64
     class_names: one name per class
+    note: what is missing, where a copy of a data set is not all of it
 
     The arrays are C-contiguous, writable and belong to the caller.
     """
@@ -26,8 +28,9 @@ class Dataset:
     x_test: npt.NDArray[np.float32]
     y_test: npt.NDArray[np.int64]
     class_names: tuple[str, ...]
+    note: str = ""
 
     def __repr__(self) -> str:
         arrays = {field.name: getattr(self, field.name) for field in fields(self)[:4]}
         shapes = ", ".join(f"{name}: {array.dtype} {array.shape}" for name, array in arrays.items())
-        return f"Dataset({shapes}, {len(self.class_names)} classes)"
+        return f"Dataset({shapes}, {len(self.class_names)} classes{f'; {self.note}' if self.note else ''})"

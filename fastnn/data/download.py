@@ -54,7 +54,7 @@ def _download_from(url: str, file: KnownFile, target: Path) -> None:
 
 
 def _write(url: str, file: KnownFile, path: Path) -> None:
-    digest, size = hashlib.sha256(), 0
+    digest, size = hashlib.new(file.algorithm), 0
     # Not tempfile: its files are private, but a cache may be shared. "x": never into somebody else's.
     with open(path, "xb") as stream, contextlib.closing(_blocks(url)) as blocks, _progress(file) as advance:
         for block in blocks:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
 
 from fastnn.data.dataset import Dataset
-from fastnn.data.files import DataError, FileSet, KnownFile, locate
-from fastnn.data.idx import read_idx
+from fastnn.data.files import FileSet, KnownFile
+from fastnn.data.idx_images import read_images
 
 FILES = FileSet(
     "mnist",
@@ -55,29 +51,4 @@ def mnist(
 
     Raises DataError, an OSError, which names the file and what is wrong with it; ValueError for a bad divisor.
     """
-    scale = np.float32(divisor)
-    if not (np.isfinite(scale) and scale > 0):
-        raise ValueError(f"mnist: divisor must be positive and finite, got {divisor!r}")
-    train_images, train_labels, test_images, test_labels = locate(FILES, root, download=download, verify=verify)
-    x_train, y_train = _read(train_images, train_labels, scale)
-    x_test, y_test = _read(test_images, test_labels, scale)
-    if x_test.shape[1:] != x_train.shape[1:]:
-        sizes = f"expected {x_train.shape[2:]} as in {train_images.name}, got {x_test.shape[2:]}"
-        raise DataError(f"{test_images}: images of another size: {sizes}")
-    return Dataset(x_train, y_train, x_test, y_test, CLASS_NAMES)
-
-
-def _read(
-    images_path: Path, labels_path: Path, divisor: np.float32
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """(N, 1, H, W) float32 and (N,) int64."""
-    labels = read_idx(labels_path, ndim=1)
-    images = read_idx(images_path, ndim=3)
-    if len(labels) != len(images):
-        raise DataError(f"{labels_path}: expected {len(images)} labels, one per image, got {len(labels)}")
-    if labels.max() >= len(CLASS_NAMES):
-        index = int(labels.argmax())
-        raise DataError(f"{labels_path}: expected labels 0..9, got {labels[index]} at index {index}")
-    # One pass straight into float32: the bytes are cast block by block, never as a whole.
-    x = np.divide(images[:, None], divisor, dtype=np.float32)
-    return x, labels.astype(np.int64)
+    return read_images(FILES, CLASS_NAMES, root, divisor=divisor, download=download, verify=verify)

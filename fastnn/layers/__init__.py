@@ -1,6 +1,7 @@
 """Layers: one family a file. A layer owns parameters and wires kernels; it does no arithmetic of its own."""
 
 from .activation import ReLU
+from .augment import Cutout, RandomCrop, RandomHorizontalFlip, RandomShift
 from .branches import Parallel, Residual
 from .containers import Sequential
 from .conv import Conv2d, ConvTranspose2d
@@ -16,6 +17,7 @@ __all__ = [
     "AvgPool2d",
     "Conv2d",
     "ConvTranspose2d",
+    "Cutout",
     "Dropout",
     "Flatten",
     "Layer",
@@ -23,6 +25,9 @@ __all__ = [
     "MaxPool2d",
     "Parallel",
     "Parameter",
+    "RandomCrop",
+    "RandomHorizontalFlip",
+    "RandomShift",
     "ReLU",
     "Residual",
     "Sequential",

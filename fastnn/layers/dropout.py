@@ -4,36 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from .. import _kernels as k
-from .. import init
 from .._kernels import Array
-from .layer import Backward, Layer, register
+from .drawn import Drawn
+from .layer import Backward, register
 
 
 @register
-class Dropout(Layer):
+class Dropout(Drawn):
     """In training, sets each number to 0 with probability p and multiplies the others by 1/(1-p); else does nothing.
 
-    Which numbers fall is a function of (seed, layer, step, index), by the Philox4x32-10 generator: it depends neither
-    on threads nor on the order in memory. `manual_seed` and the seed of `fit` set the first; each call is a step.
+    Which numbers fall is drawn anew each step; see `Drawn`.
     """
 
     def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
         if not 0 <= p <= 1:
             raise ValueError(f"Dropout: expected p from 0 to 1, got {p!r}")
         self.p = float(p)
-        self.state = np.zeros(3, np.uint64)
-        self.reseed(*init.next_stream())
-
-    def reseed(self, seed: int, layer: int) -> None:
-        """Begin a new sequence: step 0 of this seed and layer number."""
-        self.state[:] = seed % 2**64, layer, 0
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Dropout:
-        """A copy drops other numbers than its original; a pickled one goes on with the same."""
-        return type(self)(self.p)
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments."""

@@ -97,6 +97,13 @@ class Layer:
         for p in self.parameters():
             p.zero_grad()
 
+    def apply(self, function: Callable[[Layer], Any]) -> Layer:
+        """Call a function on each layer inside this one, then on this one, as for new weights; returns the layer."""
+        for _, child in self.named_children():
+            child.apply(function)
+        function(self)
+        return self
+
     def requires_grad_(self, requires_grad: bool = True) -> Layer:
         """Freeze all parameters (False) or train them again; returns the layer."""
         for p in self.parameters():

@@ -10,6 +10,7 @@ include "dropout.pxi"
 include "loss.pxi"
 include "optim.pxi"
 include "layout.pxi"
+include "augment.pxi"
 
 cdef extern from *:
     """
@@ -46,6 +47,7 @@ def kernels():
         **loss_kernels(),
         **optim_kernels(),
         **layout_kernels(),
+        **augment_kernels(),
     }
 
 
