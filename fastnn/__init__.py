@@ -3,7 +3,7 @@
 from . import data
 from ._errors import DTypeError, ShapeError
 from ._kernels import get_num_threads, set_num_threads, use_backend
-from .callbacks import Callback
+from .callbacks import BestModel, Callback, CSVLogger, EarlyStopping
 from .checkpoint import CheckpointError, load, save
 from .gradcheck import GradientError, gradcheck, numerical_gradient
 from .history import History
@@ -11,6 +11,7 @@ from .init import manual_seed
 from .layers import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, Parameter, ReLU, Sequential, register
 from .losses import CrossEntropyLoss
 from .optim import SGD
+from .resume import Checkpoint
 from .step import CapturedStep, CaptureError, capture
 from .training import evaluate, fit
 
@@ -18,14 +19,18 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SGD",
+    "BestModel",
+    "CSVLogger",
     "Callback",
     "CaptureError",
     "CapturedStep",
+    "Checkpoint",
     "CheckpointError",
     "Conv2d",
     "CrossEntropyLoss",
     "DTypeError",
     "Dropout",
+    "EarlyStopping",
     "Flatten",
     "GradientError",
     "History",
