@@ -162,7 +162,7 @@ class Batches:
         if at < (self.steps or 1):
             wanted = "at least one batch" if self.steps is None else f"{self.steps} batches (steps_per_epoch)"
             hint = "; a function that returns an iterator is called anew for each epoch" if self._once else ""
-            raise ValueError(f"x: expected {wanted} in epoch {number + 1}, got {at}{hint}")
+            raise ValueError(f"{self._check.prefix}x: expected {wanted} in epoch {number + 1}, got {at}{hint}")
 
     def _begin(self, number: int) -> Iterator[Any]:
         if not callable(self._batches):
@@ -172,14 +172,18 @@ class Batches:
 
     def _checked(self, batch: Any, where: str) -> Slots:
         if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
-            raise ValueError(f"x{where}: expected (x, y) or (x, y, sample_weight), got {type(batch).__name__}")
+            raise ValueError(
+                f"{self._check.prefix}x{where}: expected (x, y) or (x, y, sample_weight), got {type(batch).__name__}"
+            )
         x, y, weight = (*batch, None)[:3]
         slots = self._check(x, y, weight, where)
         found = self._check.layout
         if not self._known:
             self._known, self.layout.heads, self.layout.weighted = True, found.heads, found.weighted
         if found != self.layout:
-            raise ValueError(f"x{where}: expected {self.layout}, as in the first batch, got {found}")
+            raise ValueError(
+                f"{self._check.prefix}x{where}: expected {self.layout}, as in the first batch, got {found}"
+            )
         return slots
 
     def described(self) -> list[Array]:

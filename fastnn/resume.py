@@ -154,7 +154,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(name): _plain(inner) for name, inner in value.items()}
     options = {} if isinstance(value, Layer) else getattr(value, "__dict__", {})
-    return [type(value).__name__, {name: _plain(inner) for name, inner in options.items()}]
+    return [type(value).__name__, {name: _plain(inner) for name, inner in options.items() if not name.startswith("_")}]
 
 
 # --- a model's arrays -------------------------------------------------------------------------------------------------
