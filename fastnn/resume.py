@@ -108,15 +108,25 @@ def read(resume: StrPath | bool | None, callbacks: Iterable[Callback]) -> dict[s
 def check_kind(saved: Mapping[str, Any], here: Mapping[str, Any]) -> None:
     """Raise ValueError, which names what differs, unless a saved run is of the same kind as the one that goes on."""
     for name, value in json.loads(json.dumps(here)).items():
-        if saved.get(name) != value:
-            raise ValueError(
-                f"resume: the run there has another {name}: {_short(saved.get(name))}, here {_short(value)}"
-            )
+        for path, there, found in _differences(saved.get(name), value, name):
+            raise ValueError(f"resume: the run there has another {path}: {_short(there)}, here {_short(found)}")
+
+
+def _differences(a: Any, b: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+    """Where two JSON values are not the same, as deep inside as can be told."""
+    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
+        for key in a:
+            yield from _differences(a[key], b[key], f"{path}.{key}")
+    elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        for i in range(len(a)):
+            yield from _differences(a[i], b[i], f"{path}.{i}")
+    elif a != b:
+        yield path, a, b
 
 
 def _short(value: Any) -> str:
     text = json.dumps(value)
-    return text if len(text) <= 200 else f"{text[:200]}…"
+    return text if len(text) <= 100 else f"{text[:100]}…"
 
 
 # --- a run's kind -----------------------------------------------------------------------------------------------------
@@ -188,6 +198,8 @@ def _own_arrays(layer: Layer, prefix: str = "") -> Iterator[tuple[str, Array]]:
 
 def _packed(value: Any, path: str, arrays: dict[str, Array]) -> Any:
     """The value as JSON; its arrays go where the JSON names them, after their path."""
+    if value is None or isinstance(value, bool | int | float | str):  # the first: most are numbers of the history
+        return value
     if isinstance(value, np.ndarray):
         arrays[path] = np.array(value, order="C")
         return {"array": path}
@@ -196,8 +208,6 @@ def _packed(value: Any, path: str, arrays: dict[str, Array]) -> Any:
     if isinstance(value, tuple | list):
         inner = [_packed(part, f"{path}/{i}", arrays) for i, part in enumerate(value)]
         return {"tuple": inner} if isinstance(value, tuple) else inner
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"a checkpoint holds arrays and JSON values, got {type(value).__name__} as {path}")
