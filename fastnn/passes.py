@@ -70,8 +70,13 @@ class Pass:
         self.data, self._arrays, self._loss, self._body, self._size = data, arrays, loss, body, batch_size
         samples = data.samples or 0
         self._stop = samples - samples % batch_size if drop_last else samples
-        self._in_order = Replayer(body, context, caller, arrays)
-        self._permuted = Replayer(self._gather, context, caller, arrays, lambda where: tuple(a[where] for a in arrays))
+        # What is the same for all samples, such as weights of 1, cannot differ to show that it is read anew, and need not.
+        vary = [i for i, a in enumerate(arrays) if a.ndim > 1 or (a != a[0]).any()]
+        differ = (lambda *slots: tuple(slots[i] for i in vary)) if arrays else (lambda *slots: slots)
+        self._in_order = Replayer(body, context, caller, arrays, differ)
+        self._permuted = Replayer(
+            self._gather, context, caller, arrays, lambda where: differ(*(a[where] for a in arrays))
+        )
 
     @property
     def obstacle(self) -> str | None:

@@ -230,6 +230,18 @@ def test_ctrl_c_leaves_the_last_checkpoint(tmp_path: Path) -> None:
     assert run({"seed": 3}, path, resume=path)[0] == expected
 
 
+def test_progress_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run"
+    _, keeping = run({"seed": 3}, path)
+    path.write_bytes(keeping.files[4])  # in the second epoch
+    run({"seed": 3}, path, resume=path, progress=True)
+    assert "epoch 2/4" in capfd.readouterr().err
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    path.write_bytes(keeping.files[4])
+    run({"seed": 3}, path, resume=path, progress=True)
+    assert [line[:10] for line in capfd.readouterr().err.splitlines()] == [f"epoch {i}/4:" for i in (2, 3, 4)]
+
+
 # --- refused ----------------------------------------------------------------------------------------------------------
 
 

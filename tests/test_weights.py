@@ -246,6 +246,22 @@ def test_several_targets_and_weights_replayed(heads: int, weighted: bool, shuffl
 
 
 @needs_native
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_weights_that_are_all_alike_are_replayed(shuffle: bool) -> None:
+    calls = []
+
+    class Counting(fn.Layer):
+        def forward(self, x: Array, train: bool = False) -> Any:
+            calls.append(train)
+            return x, lambda dy, need_dx=True: dy
+
+    how: dict[str, Any] = {"loss": Pull(2), "optimizer": sgd(), "shuffle": shuffle, "batch_size": 20, "seed": 0}
+    model = fn.Sequential(Counting(), regression())
+    fn.fit(model, WIDE, (SAMPLES[0], np.zeros(100)), sample_weight=np.ones(100), **how)
+    assert sum(calls) == 2  # a step to record and one to verify
+
+
+@needs_native
 @pytest.mark.parametrize("heads", [1, 3])
 @pytest.mark.parametrize("weighted", [True, False])
 def test_a_captured_step_with_them(heads: int, weighted: bool) -> None:
