@@ -9,6 +9,13 @@ from pathlib import Path
 StrPath = str | os.PathLike[str]
 
 
+def check_folder(path: StrPath) -> None:
+    """Raise FileNotFoundError unless there is a folder for this file, which is to be written later."""
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {os.fspath(folder)!r} for {os.fspath(path)!r}")
+
+
 def write_bytes(path: StrPath, data: bytes, one_writer: bool = False) -> None:
     """Write a file that replaces an older one only when it is complete.
 

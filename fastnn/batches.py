@@ -37,6 +37,10 @@ class Layout:
         """That of a batch."""
         return cls(len(target) if isinstance(target, tuple) else 0, weight is not None)
 
+    def __str__(self) -> str:
+        target = f"({', '.join(f'y{i}' for i in range(self.heads))})" if self.heads else "y"
+        return f"(x, {target}, sample_weight)" if self.weighted else f"(x, {target})"
+
     def split(self, slots: Slots) -> tuple[Array, Any, Array | None]:
         """x, the target as the loss takes it, and the weights of the samples, None without any."""
         weight = slots[-1] if self.weighted else None
@@ -47,6 +51,15 @@ def as_slots(x: Any, target: Any, weight: Any) -> tuple[Any, ...]:
     """The reverse of `Layout.split`."""
     targets = target if isinstance(target, tuple) else (target,)
     return (x, *targets) if weight is None else (x, *targets, weight)
+
+
+def batch_weights(samples: int, batch_size: int, each: Array | None) -> Array:
+    """(batches,) float64: what each batch of so many samples weighs, their number or the sum of their weights."""
+    starts = np.arange(0, samples, batch_size)
+    if each is None:
+        return np.minimum(batch_size, samples - starts).astype(np.float64)
+    weights: Array = np.add.reduceat(each[:samples].astype(np.float64), starts)
+    return weights
 
 
 class Checked:

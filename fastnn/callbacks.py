@@ -10,7 +10,7 @@ from typing import Any
 
 from . import checkpoint
 from ._checks import check_whole
-from ._files import StrPath, write_bytes
+from ._files import StrPath, check_folder, write_bytes
 from ._kernels import Array
 from .history import History
 from .layers import Layer
@@ -99,7 +99,9 @@ class BestModel(Callback):
         self.best, self.epoch, self.weights = math.nan, 0, dict[str, Array]()
 
     def on_train_begin(self, model: Layer, history: History) -> None:
-        """Forget an earlier training."""
+        """Forget an earlier training. Raises FileNotFoundError if there is no folder for the file."""
+        if self.path is not None:
+            check_folder(self.path)
         self._forget()
 
     def on_epoch_end(self, model: Layer, history: History) -> bool | None:
@@ -165,6 +167,7 @@ class CSVLogger(Callback):
 
     def on_train_begin(self, model: Layer, history: History) -> None:
         """The file is written anew with the first epoch, and with it the epochs that a checkpoint brought along."""
+        check_folder(self.path)
         self._begun = False
 
     def on_epoch_end(self, model: Layer, history: History) -> bool | None:

@@ -145,6 +145,9 @@ class Optimizer:
         flat = [a for _, segment in self._segments for a in (segment.data, segment.grad)]
         return [*flat, *state, *self._steps.values(), *self._hyper.values()]
 
+    def ahead(self, steps: int) -> None:
+        """So many updates follow, and Python may not see where each begins; 0 when there are no more."""
+
     def state_dict(self) -> dict[str, Any]:
         """Everything with which training goes on, laid out as PyTorch's: arrays, numbers, lists.
 

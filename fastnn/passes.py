@@ -12,7 +12,7 @@ import numpy as np
 from . import _kernels as k
 from ._kernels import Array
 from ._kernels.replay import Context, Replayer, Results
-from .batches import Arrays, Batches, Data, Layout, Slots
+from .batches import Arrays, Batches, Data, Layout, Slots, batch_weights
 from .layers import Layer
 from .layers.recorded import ModelContext, caller
 from .losses import Loss, computed, counted, is_mean
@@ -70,7 +70,7 @@ class Pass:
         self.data, self._arrays, self._loss, self._body, self._size = data, arrays, loss, body, batch_size
         samples = data.samples or 0
         self._stop = samples - samples % batch_size if drop_last else samples
-        # What is the same for all samples, such as weights of 1, cannot differ to show that it is read anew, and need not.
+        # What is the same for all samples, such as weights of 1, cannot differ to show that it is read anew: no need.
         vary = [i for i, a in enumerate(arrays) if a.ndim > 1 or (a != a[0]).any()]
         differ = (lambda *slots: tuple(slots[i] for i in vary)) if arrays else (lambda *slots: slots)
         self._in_order = Replayer(body, context, caller, arrays, differ)
@@ -114,7 +114,8 @@ class Pass:
     ) -> Iterator[tuple[int, float]]:
         replayer, body = (self._in_order, self._body) if order is None else (self._permuted, self._gather)
         arrays = self._arrays if order is None else (order,)
-        weights = self._weights(order)
+        each = self._arrays[-1] if self.data.layout.weighted else None
+        weights = batch_weights(self._stop, self._size, each if each is None or order is None else each[order])
         total = np.cumsum(weights)  # one after the other, as they would be added from Python
         while means.samples < self._stop:
             at = means.samples
@@ -132,15 +133,6 @@ class Pass:
                 means.count(done, right, done * size)
                 means.weight = float(total[means.batches - 1])
             yield done, value
-
-    def _weights(self, order: Array | None) -> Array:
-        """(batches,) float64: what each batch weighs, its samples or the sum of their weights."""
-        starts = np.arange(0, self._stop, self._size)
-        if not self.data.layout.weighted:
-            return np.minimum(self._size, self._stop - starts).astype(np.float64)
-        each = self._arrays[-1] if order is None else self._arrays[-1][order]
-        weights: Array = np.add.reduceat(each[: self._stop].astype(np.float64), starts)
-        return weights
 
     def _as_they_come(self, means: Means, order: Array | None, epoch: int, replay: bool) -> Iterator[tuple[int, float]]:
         for slots in self._read(order, epoch, means):

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ._checks import check_whole
-from ._files import StrPath, write_bytes
+from ._files import StrPath, check_folder, write_bytes
 from ._kernels import Array
 from .batches import Data
 from .callbacks import Callback
@@ -27,6 +27,8 @@ from .checkpoint import CheckpointError, architecture, from_bytes, to_bytes
 from .history import History
 from .layers import Layer
 from .step import Step
+
+_HASHED_AT_ONCE = 1 << 18  # numbers
 
 
 class Checkpoint(Callback):
@@ -57,7 +59,8 @@ class Checkpoint(Callback):
         self._written = time.monotonic()
 
     def on_train_begin(self, model: Layer, history: History) -> None:
-        """The seconds count from here."""
+        """The seconds count from here. Raises FileNotFoundError if there is no folder for the file."""
+        check_folder(self.path)
         self._written = time.monotonic()
 
     def batches_left(self, updates: int) -> int:
@@ -153,8 +156,7 @@ def _fingerprint(data: Data) -> list[Any]:
 def _plain(value: Any) -> Any:
     """JSON values by which this is told from others like it; of an array the digest, of an object its options."""
     if isinstance(value, np.ndarray):
-        content = hashlib.sha256(np.ascontiguousarray(value).data).hexdigest() if value.size else ""
-        return [*value.shape, value.dtype.name, content]
+        return [*value.shape, value.dtype.name, _digest(value)]
     if isinstance(value, np.generic):
         return value.item()
     if value is None or isinstance(value, bool | int | float | str):
@@ -165,6 +167,15 @@ def _plain(value: Any) -> Any:
         return {str(name): _plain(inner) for name, inner in value.items()}
     options = {} if isinstance(value, Layer) else getattr(value, "__dict__", {})
     return [type(value).__name__, {name: _plain(inner) for name, inner in options.items() if not name.startswith("_")}]
+
+
+def _digest(a: Array) -> str:
+    """The SHA-256 of an array in C order, read a part at a time: it may lie otherwise in memory, and be large."""
+    found, a = hashlib.sha256(), np.atleast_1d(a)
+    rows = max(1, _HASHED_AT_ONCE * len(a) // max(a.size, 1))
+    for i in range(0, len(a), rows):
+        found.update(a[i : i + rows].tobytes())
+    return found.hexdigest()
 
 
 # --- a model's arrays -------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from ._checks import check_loss, check_model, check_weight, check_y, scores_of_o
 from ._errors import ShapeError
 from ._kernels import Array, active
 from ._kernels.replay import Replayer, Results, another, without_gaps
-from .batches import Checked, Layout, Slots, as_slots, check_takes_weights
+from .batches import Checked, Layout, Slots, as_slots, batch_weights, check_takes_weights
 from .layers import Layer
 from .layers.layer import as_real
 from .layers.recorded import ModelContext, caller
@@ -102,15 +102,11 @@ class CapturedStep:
         """
         arrays, batch = self._checked(x, y, sample_weight), self._batch_size
         samples = len(arrays[0])
-        starts = range(0, samples, batch)
-        if self._step.layout.weighted:
-            weights = np.add.reduceat(arrays[-1].astype(np.float64), starts)
-        else:
-            weights = np.minimum(batch, samples - np.array(starts, np.float64))
+        weights = batch_weights(samples, batch, arrays[-1] if self._step.layout.weighted else None)
         factors = weights if is_mean(self._step.loss) else np.ones(len(weights))
         total, done = 0.0, 0
-        while done < len(starts):
-            slots = tuple(a[starts[done] : starts[done] + batch] for a in arrays)
+        while done < len(weights):
+            slots = tuple(a[done * batch : (done + 1) * batch] for a in arrays)
             record = self._record(slots)
             if record is None:
                 total += self._prepared(slots) * factors[done]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -13,20 +11,19 @@ import numpy as np
 from . import init
 from ._checks import check_drop_last, check_loss, check_metrics, check_model, check_whole
 from ._files import StrPath
-from ._progress import Silent, shown
+from ._progress import shown
 from .batches import Data, open_data
 from .callbacks import Callback, as_callback
 from .history import History
 from .layers import Layer
 from .losses import Loss
 from .optim import Optimizer, bound
-from .passes import Means, Pass, evaluation
-from .resume import Checkpoint, check_kind, described, load_arrays, model_arrays, read
+from .passes import Pass, evaluation
+from .resume import Checkpoint, described, read
+from .run import Metric, Run
 from .step import Step
 
 _EVALUATED_AT_ONCE = 256  # samples; as many in `fit` as in `evaluate`, so that both give the same bits
-
-Metric = Callable[[Any, Any], Any]
 
 
 def fit(
@@ -103,7 +100,7 @@ def fit(
     saved = read(resume, hooks)
     step = Step(model, loss, bound(optimizer, model), data.layout)
     show = shown(progress, epochs)
-    run = _Run(
+    run = Run(
         step,
         Pass(step, data, loss, step, batch_size, drop_last),
         None if validation is None else evaluation(model, validation, loss, _EVALUATED_AT_ONCE),
@@ -124,6 +121,7 @@ def fit(
     except KeyboardInterrupt:
         _interrupted(model, run.history)
     finally:
+        run.step.optimizer.ahead(0)
         show.close()
     for hook in hooks:
         hook.on_train_end(model, run.history)
@@ -155,130 +153,6 @@ def evaluate(
     return evaluation(model, data, loss, batch_size, drop_last).means()
 
 
-class _Run:
-    """A training, as far as it has come."""
-
-    def __init__(
-        self,
-        step: Step,
-        training: Pass,
-        validating: Pass | None,
-        metrics: dict[str, Metric],
-        hooks: list[Callback],
-        rng: np.random.Generator,
-        shuffle: bool,
-        show: Silent,
-    ) -> None:
-        self.step, self.training, self.validating, self.metrics = step, training, validating, metrics
-        self.hooks, self.rng, self.shuffle, self.show = hooks, rng, shuffle, show
-        self.listening = [hook for hook in hooks if type(hook).on_batch_end is not Callback.on_batch_end]
-        self.checkpoints = [hook for hook in hooks if isinstance(hook, Checkpoint)]
-        self.kind: dict[str, Any] = {}  #: what a run that goes on from its checkpoint must have in common with it
-        self.history = History()
-        self.updates = 0  #: batches of all epochs
-        self.stopped = False
-        self._means = Means(step.loss)  # of the epoch in progress
-        self._random: Any = None  # the generator as it was when the epoch began
-        self._seconds = 0.0  # of training in this epoch
-
-    def begin(self, saved: dict[str, Any] | None) -> None:
-        """Call the callbacks; go on where a checkpoint was written."""
-        if saved is not None:
-            self._load(saved)
-        for hook in self.hooks:
-            hook.on_train_begin(self.step.model, self.history)
-        if saved is not None:
-            for (_, hook), (_, state) in zip(self._remembering(), saved["callbacks"], strict=True):
-                hook.load_state_dict(state)
-            self.step.optimizer.load_state_dict(saved["optimizer"])  # the last: learning rates are as they were
-
-    def epoch(self, epochs: int) -> None:
-        """Train for an epoch, or for the rest of one, and measure it."""
-        known = self.training.obstacle
-        self._train()
-        means, after = self._means.values(), self._validate()
-        if self.training.obstacle != known:
-            warnings.warn(f"fit: steps run from Python, which is slower: {self.training.obstacle}", stacklevel=3)
-        self.history._add(means, after, self._seconds)
-        if not np.isfinite(means["loss"]):
-            warnings.warn(f"fit: the loss is {means['loss']}; a smaller learning rate may help", stacklevel=3)
-        self.show.end({**means, **{f"val_{name}": value for name, value in after.items()}}, self._seconds)
-        self._means, self._seconds = Means(self.step.loss), 0.0
-        ends = [hook.on_epoch_end(self.step.model, self.history) for hook in self.hooks]  # every hook is called
-        self.stopped = any(_is_true(end) for end in ends)
-        last = self.stopped or self.history.epochs >= epochs
-        for checkpoint in self.checkpoints:
-            if last or checkpoint.due_after_epoch(self.history.epochs):
-                checkpoint.write(self.state_dict())
-
-    def _train(self) -> None:
-        self._random = self.rng.bit_generator.state
-        samples = self.training.data.samples
-        order = self.rng.permutation(samples) if self.shuffle and samples is not None else None
-        start = time.perf_counter() - self._seconds
-        number = self.history.epochs
-        self.show.begin(number + 1, self.training.count, self._means.batches)
-        batches = self.training.batches(self._means, order, number, not self.listening, self._most)
-        for done, value in batches:
-            self.updates += done
-            self._seconds = time.perf_counter() - start
-            self.show.batches(done, self._means)
-            for hook in self.listening:
-                hook.on_batch_end(self.step.model, self._means.batches - 1, value)
-            for checkpoint in self.checkpoints:
-                if checkpoint.due(self.updates):
-                    checkpoint.write(self.state_dict())
-
-    def _most(self) -> int:
-        """After how many batches more a checkpoint is due."""
-        return min((checkpoint.batches_left(self.updates) for checkpoint in self.checkpoints), default=sys.maxsize)
-
-    def _validate(self) -> dict[str, float]:
-        if self.validating is None:
-            return {}
-        found = self.validating.means(self.history.epochs)
-        if self.metrics:
-            y_true, y_pred = self.validating.predictions(self.step.model, self.history.epochs)
-            found.update({name: float(metric(y_true, y_pred)) for name, metric in self.metrics.items()})
-        return found
-
-    def state_dict(self) -> dict[str, Any]:
-        """All on which the rest of the run depends."""
-        parameters = self.step.model.named_parameters()
-        return {
-            "kind": self.kind,
-            "model": model_arrays(self.step.model),
-            "frozen": [name for name, p in parameters if not p.requires_grad],
-            "optimizer": self.step.optimizer.state_dict(),
-            "callbacks": [(name, hook.state_dict()) for name, hook in self._remembering()],
-            "random": self.rng.bit_generator.state if self._means.batches == 0 else self._random,
-            "means": self._means.state_dict(),
-            "seconds": self._seconds,
-            "updates": self.updates,
-            "stopped": self.stopped,
-            "history": self.history.as_dict(),
-        }
-
-    def _remembering(self) -> list[tuple[str, Callback]]:
-        """The callbacks that have something to remember."""
-        return [(type(hook).__name__, hook) for hook in self.hooks if hook.state_dict()]
-
-    def _load(self, saved: dict[str, Any]) -> None:
-        """All but what the callbacks and the optimizer remember."""
-        check_kind(saved["kind"], self.kind)
-        check_kind(
-            {"callbacks": [n for n, _ in saved["callbacks"]]}, {"callbacks": [n for n, _ in self._remembering()]}
-        )
-        load_arrays(self.step.model, saved["model"])
-        for name, p in self.step.model.named_parameters():
-            if p.requires_grad == (name in saved["frozen"]):
-                p.requires_grad = name not in saved["frozen"]
-        self.rng.bit_generator.state = saved["random"]
-        self._means.load_state_dict(saved["means"])
-        self._seconds, self.updates, self.stopped = saved["seconds"], saved["updates"], saved["stopped"]
-        self.history = History(**saved["history"])
-
-
 def _validation(model: Layer, given: Any, loss: Loss) -> Data:
     """What `validation_data` holds."""
     if isinstance(given, tuple | list) and len(given) in (2, 3):
@@ -296,11 +170,6 @@ def _start_random(model: Layer, seed: int | None) -> np.random.Generator:
     for number, layer in enumerate(layer for layer in model.modules() if hasattr(layer, "reseed")):
         layer.reseed(int(seed), number)
     return np.random.default_rng(seed)
-
-
-def _is_true(result: Any) -> bool:
-    """Whether a callback asks to stop: by True itself, not by whatever a one-line function happens to return."""
-    return isinstance(result, bool | np.bool_) and bool(result)
 
 
 def _interrupted(model: Layer, history: History) -> None:

@@ -135,6 +135,15 @@ def test_the_table_is_there_after_each_epoch(tmp_path: Path) -> None:
     assert lines == [2, 3, 4]
 
 
+def test_a_folder_that_is_not_there_is_named_before_training(tmp_path: Path) -> None:
+    path, model = tmp_path / "none" / "file", mlp()
+    before = weights(model)
+    for callback in (fn.BestModel("loss", path=path), fn.CSVLogger(path), fn.Checkpoint(path)):
+        with pytest.raises(FileNotFoundError, match=r"there is no folder .*none"):
+            fn.fit(model, X, Y, callbacks=[callback])
+    assert weights(model) == before
+
+
 # --- metrics ----------------------------------------------------------------------------------------------------------
 
 
