@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,26 +39,6 @@ def check_drop_last(drop_last: bool, samples: int, batch_size: int) -> None:
         raise ValueError(f"drop_last: {samples} samples are fewer than batch_size={batch_size}, so no batch is left")
 
 
-def check_metrics(metrics: Any, measured: bool) -> None:
-    if metrics is None:
-        return
-    if not isinstance(metrics, Mapping) or not all(
-        isinstance(name, str) and callable(f) for name, f in metrics.items()
-    ):
-        raise TypeError(f"metrics: expected functions (y_true, y_pred) by name, got {metrics!r}")
-    taken = {"loss", "accuracy"} & metrics.keys()
-    if taken:
-        raise ValueError(f"metrics: {', '.join(sorted(taken))} is measured anyway, find another name")
-    if metrics and not measured:
-        raise ValueError("metrics: they are measured on validation_data, of which there is none")
-
-
-def check_data(model: Layer, x: Any, y: Any, loss: Loss, prefix: str = "") -> tuple[Array, Any]:
-    """x in the model's dtype and y as the loss takes it, both contiguous, after checking that they fit the model."""
-    x = check_x(model, x, f"{prefix}x")
-    return x, check_y(model, y, loss, scores_of_one(model, x, f"{prefix}x"), len(x), prefix)
-
-
 def check_x(model: Layer, x: Any, what: str) -> Array:
     """Samples in the model's dtype and contiguous, at least one, all numbers finite."""
     samples = _real(x, model, what)
@@ -81,7 +60,7 @@ def check_y(model: Layer, y: Any, loss: Loss, scores: Any, count: int, prefix: s
     if np.ndim(scores) != 2 or len(scores) != 1:
         shape = np.shape(scores)
         raise ShapeError(f"{prefix}x{where}: expected scores (1, classes) from the model for one sample, got {shape}")
-    labels = check_labels(_array(y, what), count, what)
+    labels = check_labels(as_array(y, what), count, what)
     check_range(labels, scores.shape[1], what)
     return np.ascontiguousarray(labels)
 
@@ -104,11 +83,11 @@ def check_targets(targets: Array, count: int, what: str) -> Array:
 def _real(a: Any, model: Layer, what: str) -> Array:
     """`a` in the model's dtype, contiguous and aligned, so that gathering a batch need not copy all of it."""
     with np.errstate(over="ignore"):  # an overflow becomes an infinity, which the next check names
-        real = as_real(_array(a, what), model.dtype, what)
+        real = as_real(as_array(a, what), model.dtype, what)
     return np.require(real, requirements=("C", "A")) if real.ndim else real
 
 
-def _array(a: Any, what: str) -> Array:
+def as_array(a: Any, what: str) -> Array:
     try:
         array: Array = np.asarray(a)
         return array
@@ -127,38 +106,3 @@ def _check_finite(a: Array, what: str) -> None:
             sample = i + int(np.flatnonzero(~finite.reshape(len(finite), -1).all(axis=1))[0])
             found = "NaN" if np.isnan(a[sample]).any() else f"infinity (as {a.dtype.name})"
             raise ValueError(f"{what}: expected finite numbers, got {found} in sample {sample}")
-
-
-def check_weight(weight: Any, count: int, dtype: str, what: str) -> Array:
-    """Weights of so many samples, at least 0, in `dtype`."""
-    found: Array = np.ascontiguousarray(as_real(_array(weight, what), dtype, what))
-    if found.shape != (count,):
-        raise ShapeError(f"{what}: expected ({count},), a weight for each sample, got shape {np.shape(weight)}")
-    if not (np.isfinite(found) & (found >= 0)).all():
-        raise ValueError(f"{what}: expected finite numbers of at least 0, got {found.min()} … {found.max()}")
-    return found
-
-
-def class_weights(class_weight: Any, classes: int, labels: Iterable[Array]) -> Array:
-    """(classes,) float64: the weight of each class.
-
-    class_weight: an array of them; a dictionary, in which classes left out have 1; or ``"balanced"``, scikit-learn's
-    samples / (classes that occur · samples of the class), for which `labels` are gone through.
-    """
-    table = np.ones(classes)
-    if isinstance(class_weight, str):
-        if class_weight != "balanced":
-            raise ValueError(f"class_weight: expected 'balanced', a dictionary or an array, got {class_weight!r}")
-        counts = np.sum([np.bincount(part[part >= 0], minlength=classes) for part in labels], axis=0)
-        occur = counts > 0
-        table[occur] = counts.sum() / (occur.sum() * counts[occur])
-    elif isinstance(class_weight, Mapping):
-        for label, weight in class_weight.items():
-            if not isinstance(label, int | np.integer) or not 0 <= label < classes:
-                raise ValueError(f"class_weight: expected classes from 0 to {classes - 1}, got {label!r}")
-            table[label] = weight
-    else:
-        table = as_real(_array(class_weight, "class_weight"), "float64", "class_weight")
-        if table.shape != (classes,):
-            raise ShapeError(f"class_weight: expected ({classes},), a weight for each class, got {table.shape}")
-    return check_weight(table, classes, "float64", "class_weight")

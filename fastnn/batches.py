@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from . import _kernels as k
-from ._checks import check_weight, check_x, check_y, class_weights, scores_of_one
+from ._checks import check_x, check_y, scores_of_one
 from ._errors import DTypeError, ShapeError
 from ._kernels import Array
+from ._weights import check_takes_weights, check_weight, class_weights
 from .layers import Layer
 from .losses import Loss
 
@@ -51,15 +52,6 @@ def as_slots(x: Any, target: Any, weight: Any) -> tuple[Any, ...]:
     """The reverse of `Layout.split`."""
     targets = target if isinstance(target, tuple) else (target,)
     return (x, *targets) if weight is None else (x, *targets, weight)
-
-
-def batch_weights(samples: int, batch_size: int, each: Array | None) -> Array:
-    """(batches,) float64: what each batch of so many samples weighs, their number or the sum of their weights."""
-    starts = np.arange(0, samples, batch_size)
-    if each is None:
-        return np.minimum(batch_size, samples - starts).astype(np.float64)
-    weights: Array = np.add.reduceat(each[:samples].astype(np.float64), starts)
-    return weights
 
 
 class Checked:
@@ -236,13 +228,6 @@ def open_data(
         heads = isinstance(y, tuple) and all(hasattr(a, "__len__") for a in y)
         return Lazy(check, x, y if heads or _is_lazy(y) else np.asarray(y), sample_weight)
     return Arrays(check, x, y, sample_weight, repeated)
-
-
-def check_takes_weights(loss: Loss, what: str) -> None:
-    """Raise ValueError unless the loss takes weights of samples."""
-    function = getattr(loss, "compute", loss.forward)
-    if "sample_weight" not in inspect.signature(function).parameters:
-        raise ValueError(f"{what}: {type(loss).__name__} takes no weights of samples")
 
 
 def _is_lazy(a: Any) -> bool:

@@ -12,7 +12,8 @@ import numpy as np
 from . import _kernels as k
 from ._kernels import Array
 from ._kernels.replay import Context, Replayer, Results
-from .batches import Arrays, Batches, Data, Layout, Slots, batch_weights
+from ._weights import batch_weights
+from .batches import Arrays, Batches, Data, Layout, Slots
 from .layers import Layer
 from .layers.recorded import ModelContext, caller
 from .losses import Loss, computed, counted, is_mean

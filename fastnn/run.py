@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,20 @@ from .resume import Checkpoint, check_kind, load_arrays, model_arrays
 from .step import Step
 
 Metric = Callable[[Any, Any], Any]  #: from (y_true, y_pred) to a number
+
+
+def check_metrics(metrics: Any, measured: bool) -> None:
+    if metrics is None:
+        return
+    if not isinstance(metrics, Mapping) or not all(
+        isinstance(name, str) and callable(f) for name, f in metrics.items()
+    ):
+        raise TypeError(f"metrics: expected functions (y_true, y_pred) by name, got {metrics!r}")
+    taken = {"loss", "accuracy"} & metrics.keys()
+    if taken:
+        raise ValueError(f"metrics: {', '.join(sorted(taken))} is measured anyway, find another name")
+    if metrics and not measured:
+        raise ValueError("metrics: they are measured on validation_data, of which there is none")
 
 
 class Run:

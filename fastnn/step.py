@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ._checks import check_loss, check_model, check_weight, check_y, scores_of_one
+from ._checks import check_loss, check_model, check_y, scores_of_one
 from ._errors import ShapeError
 from ._kernels import Array, active
 from ._kernels.replay import Replayer, Results, another, without_gaps
-from .batches import Checked, Layout, Slots, as_slots, batch_weights, check_takes_weights
+from ._weights import batch_weights, check_takes_weights, check_weight
+from .batches import Checked, Layout, Slots, as_slots
 from .layers import Layer
 from .layers.layer import as_real
 from .layers.recorded import ModelContext, caller

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import init
-from ._checks import check_drop_last, check_loss, check_metrics, check_model, check_whole
+from ._checks import check_drop_last, check_loss, check_model, check_whole
 from ._files import StrPath
 from ._progress import shown
 from .batches import Data, open_data
@@ -20,7 +20,7 @@ from .losses import Loss
 from .optim import Optimizer, bound
 from .passes import Pass, evaluation
 from .resume import Checkpoint, described, read
-from .run import Metric, Run
+from .run import Metric, Run, check_metrics
 from .step import Step
 
 _EVALUATED_AT_ONCE = 256  # samples; as many in `fit` as in `evaluate`, so that both give the same bits

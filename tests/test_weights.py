@@ -12,8 +12,8 @@ from test_training import CLASSES, X, Y, blobs, mlp, weights
 
 import fastnn as fn
 from fastnn import _kernels as k
-from fastnn._checks import class_weights
 from fastnn._kernels import Array
+from fastnn._weights import class_weights
 
 
 class Slow(fn.Callback):
