@@ -3,7 +3,7 @@
 from . import data, init
 from ._errors import DTypeError, ShapeError
 from ._kernels import get_num_threads, set_num_threads, use_backend
-from .callbacks import Callback
+from .callbacks import BestModel, Callback, CSVLogger, EarlyStopping
 from .checkpoint import CheckpointError, load, save
 from .gradcheck import GradientError, gradcheck, numerical_gradient
 from .history import History
@@ -31,6 +31,7 @@ from .layers import (
 )
 from .losses import CrossEntropyLoss
 from .optim import SGD
+from .resume import Checkpoint
 from .step import CapturedStep, CaptureError, capture
 from .training import evaluate, fit
 
@@ -40,9 +41,12 @@ __all__ = [
     "SGD",
     "AdaptiveAvgPool2d",
     "AvgPool2d",
+    "BestModel",
+    "CSVLogger",
     "Callback",
     "CaptureError",
     "CapturedStep",
+    "Checkpoint",
     "CheckpointError",
     "Conv2d",
     "ConvTranspose2d",
@@ -50,6 +54,7 @@ __all__ = [
     "Cutout",
     "DTypeError",
     "Dropout",
+    "EarlyStopping",
     "Flatten",
     "GradientError",
     "History",

@@ -39,30 +39,30 @@ def check_drop_last(drop_last: bool, samples: int, batch_size: int) -> None:
         raise ValueError(f"drop_last: {samples} samples are fewer than batch_size={batch_size}, so no batch is left")
 
 
-def check_validation(model: Layer, data: Any, loss: Loss) -> tuple[Array, Array]:
-    if not isinstance(data, tuple | list) or len(data) != 2:
-        raise ValueError(f"validation_data: expected a pair (x, y), got {type(data).__name__}")
-    x, y = data
-    return check_data(model, x, y, loss, "validation ")
+def check_x(model: Layer, x: Any, what: str) -> Array:
+    """Samples in the model's dtype and contiguous, at least one, all numbers finite."""
+    samples = _real(x, model, what)
+    if samples.ndim < 1 or samples.size == 0:
+        raise ShapeError(f"{what}: expected at least one sample, got shape {samples.shape}")
+    _check_finite(samples, what)
+    return samples
 
 
-def check_data(model: Layer, x: Any, y: Any, loss: Loss, prefix: str = "") -> tuple[Array, Array]:
-    """x in the model's dtype and y as the loss takes it, both contiguous, after checking that they fit the model."""
-    x = _real(x, model, f"{prefix}x")
-    if x.ndim < 1 or x.size == 0:
-        raise ShapeError(f"{prefix}x: expected at least one sample, got shape {x.shape}")
-    _check_finite(x, f"{prefix}x")
-    scores = scores_of_one(model, x, f"{prefix}x")
+def check_y(model: Layer, y: Any, loss: Loss, scores: Any, count: int, prefix: str = "", where: str = "") -> Any:
+    """The targets of so many samples as the loss takes them. scores: the model's for one sample; where: for errors."""
+    what = f"{prefix}y{where}"
+    if hasattr(loss, "as_targets"):
+        return loss.as_targets(y, scores, count, what)
     if not hasattr(loss, "count_correct"):
-        targets = check_targets(_real(y, model, f"{prefix}y"), len(x), f"{prefix}y")
-        _check_finite(targets, f"{prefix}y")
-        return x, targets
+        targets = check_targets(_real(y, model, what), count, what)
+        _check_finite(targets, what)
+        return targets
     if np.ndim(scores) != 2 or len(scores) != 1:
         shape = np.shape(scores)
-        raise ShapeError(f"{prefix}x: expected scores (1, classes) from the model for one sample, got {shape}")
-    labels = check_labels(_array(y, f"{prefix}y"), len(x), f"{prefix}y")
-    check_range(labels, scores.shape[1], f"{prefix}y")
-    return x, np.ascontiguousarray(labels)
+        raise ShapeError(f"{prefix}x{where}: expected scores (1, classes) from the model for one sample, got {shape}")
+    labels = check_labels(as_array(y, what), count, what)
+    check_range(labels, scores.shape[1], what)
+    return np.ascontiguousarray(labels)
 
 
 def scores_of_one(model: Layer, x: Array, what: str = "x") -> Any:
@@ -81,13 +81,13 @@ def check_targets(targets: Array, count: int, what: str) -> Array:
 
 
 def _real(a: Any, model: Layer, what: str) -> Array:
-    """`a` in the model's dtype and contiguous, so that gathering a batch need not copy all of it."""
+    """`a` in the model's dtype, contiguous and aligned, so that gathering a batch need not copy all of it."""
     with np.errstate(over="ignore"):  # an overflow becomes an infinity, which the next check names
-        real = as_real(_array(a, what), model.dtype, what)
-    return np.ascontiguousarray(real) if real.ndim else real
+        real = as_real(as_array(a, what), model.dtype, what)
+    return np.require(real, requirements=("C", "A")) if real.ndim else real
 
 
-def _array(a: Any, what: str) -> Array:
+def as_array(a: Any, what: str) -> Array:
     try:
         array: Array = np.asarray(a)
         return array

@@ -9,9 +9,17 @@ from pathlib import Path
 StrPath = str | os.PathLike[str]
 
 
-def write_bytes(path: StrPath, data: bytes) -> None:
+def check_folder(path: StrPath) -> None:
+    """Raise FileNotFoundError unless there is a folder for this file, which is to be written later."""
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {os.fspath(folder)!r} for {os.fspath(path)!r}")
+
+
+def write_bytes(path: StrPath, data: bytes, one_writer: bool = False) -> None:
     """Write a file that replaces an older one only when it is complete.
 
+    one_writer: nobody else writes this file meanwhile, so that what a killed process left half-written is overwritten.
     Whoever reads it meanwhile, or after a crash, sees the old file or the new one. Behind a symbolic link, the file
     that it names is replaced; permissions stay. Raises OSError.
     """
@@ -21,9 +29,9 @@ def write_bytes(path: StrPath, data: bytes) -> None:
     if target.exists() and not target.is_file():  # a device or a pipe is written to, never replaced
         target.write_bytes(data)
         return
-    temporary = target.with_name(f".{os.urandom(8).hex()}.part")
+    temporary = target.with_name(f".{target.name if one_writer else os.urandom(8).hex()}.part")
     try:
-        with open(temporary, "xb") as stream:  # not tempfile: its files are private
+        with open(temporary, "wb" if one_writer else "xb") as stream:  # not tempfile: its files are private
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())  # else a power cut after the rename leaves an empty file with the final name

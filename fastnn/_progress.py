@@ -18,8 +18,8 @@ class Running(Protocol):
 class Silent:
     """Shows nothing."""
 
-    def begin(self, batches: int) -> None:
-        """An epoch of so many batches begins."""
+    def begin(self, epoch: int, batches: int | None, done: int) -> None:
+        """An epoch (from 1) of so many batches, if that is known, begins, or goes on after some of them."""
 
     def batches(self, count: int, means: Running) -> None:
         """So many batches more were trained; the means are those of the epoch so far."""
@@ -37,8 +37,8 @@ class Lines(Silent):
     def __init__(self, epochs: int) -> None:
         self.epochs, self.epoch = epochs, 0
 
-    def begin(self, batches: int) -> None:
-        self.epoch += 1
+    def begin(self, epoch: int, batches: int | None, done: int) -> None:
+        self.epoch = epoch
 
     def end(self, means: dict[str, float], seconds: float) -> None:
         numbers = ", ".join(f"{name} {value}" for name, value in _texts(means).items())
@@ -53,9 +53,9 @@ class Bars(Lines):
         self.tqdm = tqdm
         self.bar: Any = None
 
-    def begin(self, batches: int) -> None:
-        super().begin(batches)
-        self.bar = self.tqdm(total=batches, desc=f"epoch {self.epoch}/{self.epochs}", unit="batch")
+    def begin(self, epoch: int, batches: int | None, done: int) -> None:
+        super().begin(epoch, batches, done)
+        self.bar = self.tqdm(total=batches, initial=done, desc=f"epoch {epoch}/{self.epochs}", unit="batch")
 
     def batches(self, count: int, means: Running) -> None:
         self.bar.set_postfix(_texts(means.values()), refresh=False)

@@ -52,7 +52,7 @@ def save(model: Layer, path: StrPath) -> None:
     """
     if not isinstance(model, Layer):
         raise TypeError(f"save: expected a layer or model, got {type(model).__name__}")
-    write_bytes(path, _to_bytes(model))
+    write_bytes(path, to_bytes(model.state_dict(), _about(model)))
 
 
 def load(path: StrPath, model: Layer | None = None) -> Layer:
@@ -75,34 +75,33 @@ def load(path: StrPath, model: Layer | None = None) -> Layer:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-def _to_bytes(model: Layer) -> bytes:
+def to_bytes(arrays: Mapping[str, Array], about: Mapping[str, Any]) -> bytes:
+    """A safetensors file of arrays, C-contiguous ones, with this and its own digest in the metadata."""
     from safetensors.numpy import save as serialize
 
-    about = json.dumps(_about(model), separators=(",", ":"))
-    data: bytes = serialize(model.state_dict(), metadata={"fastnn": about})
+    from . import __version__
+
+    about = {"format": FORMAT, "fastnn_version": __version__, "sha256": _NO_DIGEST, **about}
+    text = json.dumps(about, separators=(",", ":"))
+    data: bytes = serialize(dict(arrays), metadata={"fastnn": text})
     digest = hashlib.sha256(data).hexdigest()
     place = data.index(_NO_DIGEST.encode(), data.index(b'\\"sha256\\"'))
     return data[:place] + digest.encode() + data[place + 64 :]
 
 
 def _about(model: Layer) -> dict[str, Any]:
-    from . import __version__
+    found, reason = architecture(model)
+    return {"dtype": model.dtype, "architecture": found, "reason": reason, "tied": _tied_keys(model)}
 
-    architecture, reason = None, None
+
+def architecture(model: Layer) -> tuple[Any, str | None]:
+    """The architecture as JSON values; or None, and why there is none."""
     try:
-        architecture = _encoded(model)
-        json.dumps(architecture)
+        encoded = _encoded(model)
+        json.dumps(encoded)
     except TypeError as error:  # no config, or one that is not JSON
-        architecture, reason = None, str(error)
-    return {
-        "format": FORMAT,
-        "fastnn_version": __version__,
-        "dtype": model.dtype,
-        "architecture": architecture,
-        "reason": reason,
-        "tied": _tied_keys(model),
-        "sha256": _NO_DIGEST,
-    }
+        return None, str(error)
+    return encoded, None
 
 
 def _encoded(value: Any) -> Any:
@@ -131,17 +130,22 @@ def _tied_keys(model: Layer) -> list[list[str]]:
 
 
 def _from_bytes(data: bytes, model: Layer | None) -> Layer:
-    tensors = _tensors(data)
-    header = data[8 : 8 + int.from_bytes(data[:8], "little")]
-    about = _checked_about(data, header)
+    tensors, about = from_bytes(data)
+    if about is not None and "run" in about:
+        raise CheckpointError("it holds a training, not a model: go on with it by fit(..., resume=path)")
     if model is None:
         model = _made(about, tensors)
-    _fill_ties(tensors, _metadata(header), model)
+    _fill_ties(tensors, _metadata(_header(data)), model)
     try:
         model.load_state_dict(tensors)
     except (KeyError, ShapeError, DTypeError) as error:
         raise CheckpointError(f"its weights do not fit the model: {error.args[0]}") from error
     return model
+
+
+def from_bytes(data: bytes) -> tuple[dict[str, Array], dict[str, Any] | None]:
+    """The arrays of a file, and what `to_bytes` was given beside them; None for a file that is not fastnn's."""
+    return _tensors(data), _checked_about(data)
 
 
 def _tensors(data: bytes) -> dict[str, Array]:
@@ -195,8 +199,13 @@ def _fill_ties(tensors: dict[str, Array], metadata: Mapping[str, str], model: La
         tensors.update({key: tensors[there[0]] for key in keys if there and key not in tensors})
 
 
-def _checked_about(data: bytes, header: bytes) -> dict[str, Any] | None:
-    """What `_about` wrote, after checking every byte of the file; None for a file that is not fastnn's."""
+def _header(data: bytes) -> bytes:
+    return data[8 : 8 + int.from_bytes(data[:8], "little")]
+
+
+def _checked_about(data: bytes) -> dict[str, Any] | None:
+    """What `to_bytes` wrote, after checking every byte of the file; None for a file that is not fastnn's."""
+    header = _header(data)
     try:
         text = _metadata(header).get("fastnn")
         if text is None and _MARK not in header:

@@ -1,16 +1,15 @@
-"""What training leaves behind: the losses and accuracies of its epochs."""
+"""What training leaves behind: the losses, accuracies and other measures of its epochs."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass
 class History:
     """One number per finished epoch in each list; those of the validation are empty without one.
 
@@ -19,14 +18,47 @@ class History:
     seconds: the time of training, validation and callbacks not counted.
     val_loss, val_accuracy: what `evaluate` says of the validation data after the epoch.
     interrupted: whether Ctrl-C ended the training; the unfinished epoch is not in the lists.
+
+    Metrics of one's own stand beside them: that of ``fit(metrics={"f1": …})`` is ``history.val_f1``, or
+    ``history["val_f1"]``.
     """
 
-    loss: list[float] = field(default_factory=list)
-    accuracy: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    val_loss: list[float] = field(default_factory=list)
-    val_accuracy: list[float] = field(default_factory=list)
-    interrupted: bool = False
+    loss: list[float]
+    accuracy: list[float]
+    seconds: list[float]
+    val_loss: list[float]
+    val_accuracy: list[float]
+    interrupted: bool
+
+    def __init__(
+        self,
+        loss: Iterable[float] = (),
+        accuracy: Iterable[float] = (),
+        seconds: Iterable[float] = (),
+        val_loss: Iterable[float] = (),
+        val_accuracy: Iterable[float] = (),
+        interrupted: bool = False,
+        **metrics: Iterable[float],
+    ) -> None:
+        self.loss, self.accuracy, self.seconds = list(loss), list(accuracy), list(seconds)
+        self.val_loss, self.val_accuracy = list(val_loss), list(val_accuracy)
+        self.interrupted = interrupted
+        vars(self).update({name: list(values) for name, values in metrics.items()})
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> list[float]: ...
+
+    def __getitem__(self, name: str) -> list[float]:
+        """The list of a metric by its name, such as ``"val_loss"``."""
+        found = vars(self).get(name)
+        if not isinstance(found, list):
+            raise KeyError(f"the history has no {name!r}, but {', '.join(self.names())}")
+        return found
+
+    def names(self) -> list[str]:
+        """The metrics that were measured."""
+        return [name for name, values in vars(self).items() if isinstance(values, list) and values]
 
     @property
     def epochs(self) -> int:
@@ -35,7 +67,15 @@ class History:
 
     def as_dict(self) -> dict[str, Any]:
         """Copies of all lists, and `interrupted`, by name; JSON values."""
-        return asdict(self)
+        return {name: value[:] if isinstance(value, list) else value for name, value in vars(self).items()}
+
+    def __eq__(self, other: object) -> bool:
+        return vars(self) == vars(other) if isinstance(other, History) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # lists change
+
+    def __repr__(self) -> str:
+        return f"History({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
         """Loss and accuracy over the epochs, as a matplotlib figure; `path` writes it to a file as well."""
@@ -46,9 +86,10 @@ class History:
     def _add(self, train: dict[str, float], validation: dict[str, float], seconds: float) -> None:
         for prefix, means in (("", train), ("val_", validation)):
             for name, value in means.items():
-                getattr(self, prefix + name).append(value)
+                vars(self).setdefault(prefix + name, []).append(value)
         self.seconds.append(seconds)  # the last: an epoch without seconds is an unfinished one
 
     def _drop_unfinished(self) -> None:
-        for values in (self.loss, self.accuracy, self.val_loss, self.val_accuracy):
-            del values[self.epochs :]
+        for values in vars(self).values():
+            if isinstance(values, list):
+                del values[self.epochs :]

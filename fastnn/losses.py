@@ -78,12 +78,15 @@ class CrossEntropyLoss:
         return correct
 
 
-def computed(loss: Loss, scores: Array, target: Any, need_grad: bool = True) -> tuple[Array, LossBackward]:
+def computed(
+    loss: Loss, scores: Array, target: Any, need_grad: bool = True, sample_weight: Array | None = None
+) -> tuple[Array, LossBackward]:
     """The loss of a batch that was checked, as an array (1,) float64, and the function that returns its gradient."""
+    options: dict[str, Any] = {} if sample_weight is None else {"sample_weight": sample_weight}
     if hasattr(loss, "compute"):
-        found: tuple[Array, LossBackward] = loss.compute(scores, target, need_grad)
+        found: tuple[Array, LossBackward] = loss.compute(scores, target, need_grad, **options)
         return found
-    value, backward = loss.forward(scores, target, need_grad) if not need_grad else loss.forward(scores, target)
+    value, backward = loss.forward(scores, target, *(() if need_grad else (False,)), **options)
     return np.array([value], np.float64), backward
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from . import _kernels as k
 from ._kernels import Array
 from .layers import Layer
-from .layers.parameter import Parameter, Segment
+from .layers.parameter import Parameter, Segment, view
 
 Params = Iterable[Parameter] | Iterable[Mapping[str, Any]]
 
@@ -144,6 +144,37 @@ class Optimizer:
         state = [a for arrays in self._state.values() for a in arrays.values()]
         flat = [a for _, segment in self._segments for a in (segment.data, segment.grad)]
         return [*flat, *state, *self._steps.values(), *self._hyper.values()]
+
+    def ahead(self, steps: int) -> None:
+        """So many updates follow, and Python may not see where each begins; 0 when there are no more."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything with which training goes on, laid out as PyTorch's: arrays, numbers, lists.
+
+        ``{"state": {index: {"step": steps taken, name: array, …}}, "param_groups": [{"params": [index, …], …}]}``
+        """
+        index = {id(p): i for i, p in enumerate(p for group in self.param_groups for p in group["params"])}
+        state = {}
+        for i, taken in self._steps.items():
+            segment = self._segments[i][1]
+            for p, start, steps in zip(segment.parameters, segment.starts, taken.tolist(), strict=False):
+                arrays = {name: view(flat, p, start).copy() for name, flat in self._state.get(i, {}).items()}
+                state[index[id(p)]] = {"step": steps, **arrays}
+        groups = [{**group, "params": [index[id(p)] for p in group["params"]]} for group in self.param_groups]
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on where a `state_dict` was made, in place."""
+        for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
+            group.update({name: value for name, value in saved.items() if name != "params"})
+        index = {id(p): i for i, p in enumerate(p for group in self.param_groups for p in group["params"])}
+        for i, (_, segment) in enumerate(self._segments):
+            taken = self._steps.setdefault(i, np.zeros(len(segment.parameters), np.int64))
+            for j, (p, start) in enumerate(zip(segment.parameters, segment.starts, strict=False)):
+                entry = dict(state_dict["state"].get(index[id(p)], {}))
+                taken[j] = entry.pop("step", 0)
+                for name, value in entry.items():
+                    view(self._buffer(name, i, segment), p, start)[...] = value
 
     def _runs(self, segment: Segment, taken: list[int]) -> Iterator[tuple[int, int]]:
         """(start, stop) of neighbours among the segment's parameters that are updated alike: mostly one run."""

@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from ._checks import check_data, check_loss, check_model, check_targets, scores_of_one
+from ._checks import check_loss, check_model, check_y, scores_of_one
 from ._errors import ShapeError
 from ._kernels import Array, active
 from ._kernels.replay import Replayer, Results, another, without_gaps
+from ._weights import batch_weights, check_takes_weights, check_weight
+from .batches import Checked, Layout, Slots, as_slots
 from .layers import Layer
 from .layers.layer import as_real
 from .layers.recorded import ModelContext, caller
-from .losses import Loss, check_labels, check_range, computed, counted, is_mean
+from .losses import Loss, computed, counted, is_mean
 from .optim import Optimizer, bound
 
 STRETCH = 0.05  #: seconds of replay after which Python may serve signals
@@ -27,17 +29,20 @@ class CaptureError(RuntimeError):
 class Step(ModelContext):
     """One update. All that happens to a batch happens here."""
 
-    def __init__(self, model: Layer, loss: Loss, optimizer: Optimizer, count: bool = True) -> None:
-        """count: whether to count how many samples of a batch were right."""
+    def __init__(
+        self, model: Layer, loss: Loss, optimizer: Optimizer, layout: Layout | None = None, count: bool = True
+    ) -> None:
+        """layout: of the slots, by default (x, y). count: whether to count how many samples of a batch were right."""
         super().__init__(model)
         self._kept = model  # the context by itself would let go of it
-        self.loss, self.optimizer, self.count = loss, optimizer, count
+        self.loss, self.optimizer, self.layout, self.count = loss, optimizer, layout or Layout(), count
 
-    def __call__(self, x: Array, y: Array) -> Results:
+    def __call__(self, *slots: Array) -> Results:
         """The batch's loss before the update, (1,) float64, and (1,) int64 how many were right, if counted."""
+        x, target, weight = self.layout.split(slots)
         scores, backward = self.model.forward(x, train=True)
-        loss, loss_backward = computed(self.loss, scores, y)
-        correct = counted(self.loss, scores, y) if self.count else ()
+        loss, loss_backward = computed(self.loss, scores, target, sample_weight=weight)
+        correct = counted(self.loss, scores, target) if self.count else ()
         backward(loss_backward(), need_dx=False)
         self.optimizer.step()
         for p in self.model.parameters():
@@ -78,57 +83,60 @@ class CapturedStep:
         self._backend = active()
         self._call: Any = lambda slots: None  #: `Record.call` of the last shape
         self._last: Any = None  #: the record itself
+        self._scores: Any = None  #: of one sample
 
-    def __call__(self, x: Array, y: Array) -> float:
+    def __call__(self, x: Array, y: Any, sample_weight: Array | None = None) -> float:
         """One step on a batch; returns its loss before the update.
 
-        x: (N, …), y: (N,) labels or (N, …) targets, as of `fit`. Raises what `fit` raises of shapes, dtypes and labels
-        (it does not look for NaN), and `CaptureError` where the step cannot be replayed any more. Threads take turns.
+        x: (N, …), y: (N,) labels or (N, …) targets, a tuple of them for a joint loss, sample_weight: (N,), all as of
+        `fit`. Raises what `fit` raises of shapes, dtypes and labels (it does not look for NaN), and `CaptureError`
+        where the step cannot be replayed any more. Threads take turns.
         """
-        loss: float | None = self._call((x, y)) if active() is self._backend else None
-        return self._prepared(x, y) if loss is None else loss
+        slots = (x, y) if type(y) is not tuple and sample_weight is None else as_slots(x, y, sample_weight)
+        loss: float | None = self._call(slots) if active() is self._backend else None
+        return self._prepared(self._checked(x, y, sample_weight)) if loss is None else loss
 
-    def epoch(self, x: Array, y: Array) -> float:
+    def epoch(self, x: Array, y: Any, sample_weight: Array | None = None) -> float:
         """A step on each batch of x and y in turn, as large as that of `capture`; returns the mean loss of a sample.
 
         Python comes in only between stretches of 50 ms, for Ctrl-C. What is left over at the end is a smaller batch.
         """
-        x, y = self._as_slots(x, y)
-        mean, batch = is_mean(self._step.loss), self._batch_size
-        total, at, whole = 0.0, 0, len(x) - len(x) % batch
-        while at < whole:
-            slots = x[at : at + batch], y[at : at + batch]
+        arrays, batch = self._checked(x, y, sample_weight), self._batch_size
+        samples = len(arrays[0])
+        weights = batch_weights(samples, batch, arrays[-1] if self._step.layout.weighted else None)
+        factors = weights if is_mean(self._step.loss) else np.ones(len(weights))
+        total, done = 0.0, 0
+        while done < len(weights):
+            slots = tuple(a[done * batch : (done + 1) * batch] for a in arrays)
             record = self._record(slots)
             if record is None:
-                done, total = 1, total + self._prepared(*slots) * (batch if mean else 1)
+                total += self._prepared(slots) * factors[done]
+                done += 1
             else:
-                strides, steps = tuple(batch * a.strides[0] for a in slots), (whole - at) // batch
-                done, total, _ = record.run(slots, strides, steps, STRETCH, total, batch if mean else 1)
-            at += done * batch
-        if at < len(x):
-            total += self(x[at:], y[at:]) * (len(x) - at if mean else 1)
-        return total / len(x)
+                strides, steps = tuple(batch * a.strides[0] for a in slots), samples // batch - done
+                some, total, _ = record.run(slots, strides, max(steps, 1), STRETCH, total, factors[done:])
+                done += some
+        return float(total / weights.sum())
 
-    def profile(self, x: Array, y: Array) -> list[tuple[str, str, float]]:
+    def profile(self, x: Array, y: Any, sample_weight: Array | None = None) -> list[tuple[str, str, float]]:
         """A step on a batch; returns (kernel, its layer, microseconds) of each kernel, in the order of the step."""
-        slots = self._as_slots(x, y)
+        slots = self._checked(x, y, sample_weight)
         record = self._record(slots)
         times = None if record is None else record.times(slots)
         if times is None:
             raise CaptureError("a step from Python has no profile: gradients are there, or the backend is another")
         return [(*name, 1e6 * seconds) for name, seconds in zip(record.names, times, strict=True)]
 
-    def _prepared(self, x: Any, y: Any) -> float:
-        """A step on a batch that the last record does not take as it is."""
-        slots = self._as_slots(x, y)
+    def _prepared(self, slots: Slots) -> float:
+        """A step on a batch that was checked, which the last record need not take as it is."""
         record = self._record(slots)
-        loss: float | None = None
-        if record is not None:
-            self._call = record.call
-            loss = self._call(slots)
-        return float(self._step(*slots)[0][0]) if loss is None else loss
+        if record is None:
+            return float(self._step(*slots)[0][0])
+        self._call = record.call
+        loss: float = record.run(slots, (0,) * len(slots), 1, 0.0)[1]
+        return loss
 
-    def _record(self, slots: tuple[Array, Array]) -> Any:
+    def _record(self, slots: Slots) -> Any:
         """The record for such a batch, made now if need be; None where the step has to run from Python."""
         here = active() is self._backend and not self._backend.Record.is_recording()
         if not here or not self._step.replays or not self._step.ready():
@@ -146,27 +154,38 @@ class CapturedStep:
             raise CaptureError(f"the step cannot be captured: {self._replayer.obstacle}")
         return record
 
-    def _as_slots(self, x: Any, y: Any) -> tuple[Array, Array]:
-        """x and y as kernels take them: of the right dtype, aligned, without gaps, and apart from each other."""
-        dtype = self._step.model.dtype
-        x = as_real(x, dtype, "x")
+    def _checked(self, x: Any, y: Any, sample_weight: Any) -> Slots:
+        """The slots as kernels take them: of the right dtype, aligned, without gaps, and apart from each other."""
+        model, loss = self._step.model, self._step.loss
+        x = as_real(x, model.dtype, "x")
         if x.ndim < 1 or x.size == 0:
             raise ShapeError(f"x: expected at least one sample, got shape {x.shape}")
-        if hasattr(self._step.loss, "count_correct"):
-            if self._last is None or not self._last.holds:  # another last layer may have another number of classes
-                self._replayer.classes = scores_of_one(self._step.model, x).shape[1]
-            y = check_labels(y, len(x), "y")
-            check_range(y, self._replayer.classes, "y")
-        else:
-            y = check_targets(as_real(y, dtype, "y"), len(x), "y")
-        x, y = without_gaps(x), without_gaps(np.ascontiguousarray(y))
-        return x, y.copy() if np.may_share_memory(x, y) else y
+        if self._last is None or not self._last.holds:  # another last layer may have another number of classes
+            self._scores = scores_of_one(model, x)
+        target = check_y(model, y, loss, self._scores, len(x))
+        weight = None if sample_weight is None else check_weight(sample_weight, len(x), model.dtype, "sample_weight")
+        if Layout.of(target, weight) != self._step.layout:
+            found = Layout.of(target, weight)
+            raise ValueError(f"expected a batch of {self._step.layout}, as it was captured, got {found}")
+        slots = as_slots(x, target, weight)
+        self._replayer.classes = _classes(slots, self._scores)
+        apart: list[Array] = []
+        for a in map(without_gaps, slots):
+            apart.append(a.copy() if any(np.may_share_memory(a, other) for other in apart) else a)
+        return tuple(apart)
 
 
-def capture(model: Layer, loss: Loss, optimizer: Optimizer, x: Any, y: Any) -> CapturedStep:
+def _classes(slots: Slots, scores: Any) -> tuple[int, ...]:
+    """For each slot, how many classes its labels may name, 0 where it holds none."""
+    heads = scores if isinstance(scores, tuple) else (scores,)
+    found = [np.shape(head)[1] if a.dtype == np.int64 else 0 for a, head in zip(slots[1:], heads, strict=False)]
+    return (0, *found, *[0] * (len(slots) - 1 - len(found)))
+
+
+def capture(model: Layer, loss: Loss, optimizer: Optimizer, x: Any, y: Any, sample_weight: Any = None) -> CapturedStep:
     """The training step for a loop of one's own, without Python inside: ``step = capture(…)``, ``loss = step(x, y)``.
 
-    x, y: a batch, as of `fit`. optimizer: one without parameters gets all of the model's.
+    x, y, sample_weight: a batch, as of `fit`. optimizer: one without parameters gets all of the model's.
     The step is recorded on this batch and verified on another one made from it; weights, optimizer and dropout are as
     before afterwards, gradients zero; meanwhile no other thread may use the model. It computes, to the bit, what the
     same loop from Python does.
@@ -175,9 +194,12 @@ def capture(model: Layer, loss: Loss, optimizer: Optimizer, x: Any, y: Any) -> C
     """
     check_model(model)
     loss = check_loss(loss)
-    x, y = check_data(model, x, y, loss)
+    if sample_weight is not None:
+        check_takes_weights(loss, "sample_weight")
+    check = Checked(model, loss)
+    check(x, y, sample_weight)
     optimizer = bound(optimizer, model)
-    step = Step(model, loss, optimizer, count=False)
+    step = Step(model, loss, optimizer, check.layout, count=False)
     if not hasattr(loss, "compute"):
         raise CaptureError(f"{type(loss).__name__} is not made of kernels: it has no `compute`")
     if active().Record is None:
@@ -188,5 +210,5 @@ def capture(model: Layer, loss: Loss, optimizer: Optimizer, x: Any, y: Any) -> C
     model.zero_grad()  # an earlier step may have been broken off half-way
     optimizer.zero_grad()
     captured = CapturedStep(step, len(x))
-    captured._record(captured._as_slots(x, y))
+    captured._record(captured._checked(x, y, sample_weight))
     return captured

@@ -81,7 +81,7 @@ class Replayer:
         contents: Callable[..., Slots] = lambda *slots: slots,
     ) -> None:
         self._body, self._context, self._where, self._data, self._contents = body, context, where, data, contents
-        self.classes = 0  #: in `Record.call`, labels in the last slot are checked to be below it; 0 for no check
+        self.classes: tuple[int, ...] = ()  #: of `Record.finish`
         self._entries: dict[Any, _Entry] = {}
         self._latest: tuple[Any, Any, Results] | None = None  # backend, record, and where that writes its results
         self._seen: set[Any] = set()

@@ -114,14 +114,14 @@ class Segment:
         self.data = k.aligned_zeros(self.starts[-1], dtype)
         self.grad = k.aligned_zeros(self.starts[-1], dtype)
         for p, start in zip(self.parameters, self.starts, strict=False):
-            data, grad = (_view(flat, p, start) for flat in (self.data, self.grad))
+            data, grad = (view(flat, p, start) for flat in (self.data, self.grad))
             data[...] = p.data
             if p.grad is not p.data:  # else the parameter is new and has no gradient yet
                 grad[...] = p.grad
             p.data, p.grad, p.segment = data, grad, self
 
 
-def _view(flat: Array, p: Parameter, start: int) -> Array:
+def view(flat: Array, p: Parameter, start: int) -> Array:
     """The part of a flat buffer that holds p, in p's shape and order in memory."""
     in_memory = flat[start : start + p.size].reshape([p.shape[axis] for axis in p.order])
     view: Array = in_memory.transpose(np.argsort(p.order))

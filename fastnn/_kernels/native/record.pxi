@@ -39,7 +39,7 @@ cdef struct patch_t:
     Py_ssize_t offset
 
 cdef enum:
-    MOST_SLOTS = 4
+    MOST_SLOTS = 32
 
 
 cdef unsigned long generation = 0  # see `changed`
@@ -107,7 +107,7 @@ cdef class Record:
     cdef list before        # (address, bytes) of memory from elsewhere, as it was before the first call that changed it
     cdef list checksums     # of what each call wrote, None unless asked for
     cdef tuple like         # the arrays that were recorded in the slots
-    cdef Py_ssize_t classes
+    cdef Py_ssize_t classes[MOST_SLOTS]  # labels in a slot have to be below it, 0 for no check
     cdef double* loss
     cdef int64_t* correct
     cdef PyThread_type_lock lock  # held while it is replayed
@@ -291,10 +291,10 @@ cdef class Record:
         if self.obstacle is None:
             self.obstacle = obstacle
 
-    def finish(self, tuple slots, Py_ssize_t classes=0, loss=None, correct=None):
+    def finish(self, tuple slots, tuple classes=(), loss=None, correct=None):
         """Name the arrays in whose place a replay puts others of the same shape, dtype and strides.
 
-        classes: the labels in the last slot are checked to be below it, 0 for no check.
+        classes: for each slot, the number that labels in it are checked to be below, 0 for no check; () for none at all.
         loss (1,) float64, correct (1,) int64: what a replay adds up.
         """
         cdef int s, i
@@ -302,9 +302,10 @@ cdef class Record:
         cdef cnp.ndarray a
         if len(slots) > MOST_SLOTS:
             raise ValueError(f"a record has {MOST_SLOTS} slots at most, got {len(slots)}")
-        self.like, self.slot_count, self.classes = slots, len(slots), classes
+        self.like, self.slot_count = slots, len(slots)
         for s in range(self.slot_count):
             a = slots[s]
+            self.classes[s] = classes[s] if classes else 0
             self.slots[s].address = self.slots[s].now = <char*>cnp.PyArray_DATA(a)
             self.slots[s].bytes = cnp.PyArray_NBYTES(a)
         self.loss = NULL if loss is None else <double*>cnp.PyArray_DATA(loss)
@@ -339,7 +340,7 @@ cdef class Record:
             if not self._begin(arrays):
                 return None
             with nogil:
-                self._replay(1, NULL, 0, 1)
+                self._replay(1, NULL, 0, NULL)
                 if self.loss != NULL:
                     loss = self.loss[0]
             return loss
@@ -354,8 +355,9 @@ cdef class Record:
         for s in range(self.slot_count):
             if not alike(arrays[s], self.like[s]):
                 return False
-        if self.classes and not all_below(arrays[self.slot_count - 1], self.classes):
-            return False
+        for s in range(self.slot_count):
+            if self.classes[s] and not all_below(arrays[s], self.classes[s]):
+                return False
         for s in range(self.slot_count):
             self.slots[s].now = <char*>cnp.PyArray_DATA(arrays[s])
         return True
@@ -368,23 +370,27 @@ cdef class Record:
             if not self._begin(arrays):
                 return None
             with nogil:
-                self._replay(1, NULL, 0, 1)
+                self._replay(1, NULL, 0, NULL)
             for result in results:
                 copies.append(cnp.PyArray_NewCopy(result, cnp.NPY_KEEPORDER))
             return tuple(copies)
         finally:
             self._release()
 
-    def run(self, tuple arrays, tuple strides, Py_ssize_t steps, double seconds, double losses=0, double weight=1):
+    def run(self, tuple arrays, tuple strides, Py_ssize_t steps, double seconds, double losses=0, weights=None):
         """Replay up to so many steps, without the GIL, until the time is over, 0 for no end.
 
         arrays: those of the first step; strides: by how many bytes each moves from step to step.
-        Returns the steps done, `losses` plus each loss times `weight`, and the sum of what is correct.
+        weights: contiguous float64, one for each step; None for ones.
+        Returns the steps done, `losses` plus each loss times its weight, and the sum of what is correct.
         The caller has made sure that the arrays fit, and go on far enough, and that the record holds.
         """
         cdef Py_ssize_t stride[MOST_SLOTS]
         cdef Py_ssize_t done
+        cdef const double* weight = NULL if weights is None else <const double*>cnp.PyArray_DATA(weights)
         cdef int s
+        if weights is not None and cnp.PyArray_SIZE(weights) < steps:
+            raise ValueError(f"expected {steps} weights, got {len(weights)}")
         if len(arrays) != self.slot_count or len(strides) != self.slot_count:
             raise ValueError(f"expected {self.slot_count} arrays and strides, got {len(arrays)} and {len(strides)}")
         self._acquire()
@@ -422,7 +428,7 @@ cdef class Record:
         for i in range(self.patch_count):
             self.patches[i].where[0] = self.slots[self.patches[i].slot].now + self.patches[i].offset
 
-    cdef Py_ssize_t _replay(self, Py_ssize_t steps, const Py_ssize_t* stride, double seconds, double weight) noexcept nogil:
+    cdef Py_ssize_t _replay(self, Py_ssize_t steps, const Py_ssize_t* stride, double seconds, const double* weights) noexcept nogil:
         cdef Py_ssize_t step = 0, i
         cdef int s
         cdef double until = now() + seconds if seconds > 0 else 0
@@ -433,7 +439,7 @@ cdef class Record:
             for i in range(self.count):
                 self.entries[i].call.fn(self.entries[i].call.p[0], &self.entries[i].call)
             if self.loss != NULL:
-                self.losses += self.loss[0] * weight
+                self.losses += self.loss[0] * weights[step] if weights != NULL else self.loss[0]
             if self.correct != NULL:
                 self.corrects += self.correct[0]
             step += 1
