@@ -63,7 +63,7 @@ def parameters(kernel: Kernel, sample: Sample) -> dict[str, Any]:
     """The call's keyword arguments."""
     d = sizes(sample)
     given = dict(sample)
-    if "H" in d:
+    if "KH" in d:
         given |= {"input_size": (d["H"], d["W"]), "kernel_size": (d["KH"], d["KW"])}
     return {name: given[name] for name in (*kernel.ints, *kernel.floats)}
 
@@ -132,6 +132,12 @@ SPECIAL: dict[str, dict[str, tuple[float, ...]]] = {
     "relu": {"x": _AWKWARD},
     "relu_backward": {"dy": _AWKWARD, "y": (np.nan, np.inf, 0.0, -0.0, 1.0)},
     "dropout": {"x": _AWKWARD},
+    "batch_norm_statistics": {"x": (np.nan, np.inf, 0.0, 1e-39)},
+    "batch_norm_update": {"mean": (np.nan, np.inf, 0.0, 1e-39), "var": (np.nan, np.inf, 0.0)},
+    "batch_norm": {"x": (np.nan, np.inf, -np.inf, 0.0, 1e-39), "var": (np.nan, np.inf, 0.0, 1.0)},
+    "batch_norm_backward": {"dy": (np.nan, np.inf, 0.0), "x": (np.nan, np.inf, 0.0, 1e-39)},
+    "layer_norm": {"x": (np.nan, np.inf, 0.0, 1e-39)},
+    "layer_norm_backward": {"dy": (np.nan, np.inf, 0.0), "x": (np.nan, np.inf, 0.0, 1e-39)},
     "softmax": {"scores": (-np.inf, 1e4, -1e4, 0.0, 88.0, -104.0, 1e-39)},
     "cross_entropy": {"scores": (-np.inf, 1e4, -1e4, 0.0, 88.0, -104.0, 1e-39)},
     "count_correct": {"scores": (np.nan, np.inf, -np.inf, 0.0, -0.0, 2.0, 2.0)},
