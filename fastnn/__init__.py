@@ -8,7 +8,22 @@ from .checkpoint import CheckpointError, load, save
 from .gradcheck import GradientError, gradcheck, numerical_gradient
 from .history import History
 from .init import manual_seed
-from .layers import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, Parameter, ReLU, Sequential, register
+from .layers import (
+    BatchNorm1d,
+    BatchNorm2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    Layer,
+    LayerNorm,
+    Linear,
+    MaxPool2d,
+    Parameter,
+    ReLU,
+    Sequential,
+    fold_batch_norm,
+    register,
+)
 from .losses import CrossEntropyLoss
 from .optim import SGD
 from .step import CapturedStep, CaptureError, capture
@@ -18,6 +33,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SGD",
+    "BatchNorm1d",
+    "BatchNorm2d",
     "Callback",
     "CaptureError",
     "CapturedStep",
@@ -30,6 +47,7 @@ __all__ = [
     "GradientError",
     "History",
     "Layer",
+    "LayerNorm",
     "Linear",
     "MaxPool2d",
     "Parameter",
@@ -40,6 +58,7 @@ __all__ = [
     "data",
     "evaluate",
     "fit",
+    "fold_batch_norm",
     "get_num_threads",
     "gradcheck",
     "load",

@@ -83,16 +83,31 @@ def blank(limit: int) -> Iterator[None]:
 
 def uniform(shape: tuple[int, ...], bound: float, dtype: str) -> Array:
     """Numbers drawn evenly from -bound to bound."""
-    if dtype not in (*REAL, np.float32, np.float64):
-        raise DTypeError(f"expected dtype float32 or float64, got {dtype!r}")
-    limit = _limit.get()
-    if limit is not None:
-        if math.prod(shape) > limit:
-            raise ShapeError(f"weights {shape} are more than the {limit} numbers that are left")
-        _limit.set(limit - math.prod(shape))
-        return np.zeros(shape, dtype)
+    check_dtype(dtype)
+    if _limit.get() is not None:
+        return _zeros(shape, dtype)
     values: Array = (generator().uniform(-bound, bound, shape)).astype(dtype)
     return values
+
+
+def check_dtype(dtype: str) -> None:
+    """Raise a `DTypeError` unless it is that of weights."""
+    if dtype not in (*REAL, np.float32, np.float64):
+        raise DTypeError(f"expected dtype float32 or float64, got {dtype!r}")
+
+
+def _zeros(shape: tuple[int, ...], dtype: str) -> Array:
+    """What takes the place of weights in `blank`."""
+    limit = _limit.get() or 0
+    if math.prod(shape) > limit:
+        raise ShapeError(f"weights {shape} are more than the {limit} numbers that are left")
+    _limit.set(limit - math.prod(shape))
+    return np.zeros(shape, dtype)
+
+
+def filled(shape: tuple[int, ...], value: float, dtype: str) -> Array:
+    """The same number everywhere, for weights and for buffers: in `blank`, zeros that count as well."""
+    return _zeros(shape, dtype) if _limit.get() is not None else np.full(shape, value, dtype)
 
 
 def default(shape: tuple[int, ...], fan_in: int, bias: bool, dtype: str) -> tuple[Array, Array | None]:

@@ -52,6 +52,15 @@ class Sequential(Layer):
         found: Layer = list(self._layers.values())[index]
         return found
 
+    def remove(self, layer: Layer) -> None:
+        """Take a layer out; where all are numbered, those after it get new numbers."""
+        numbered = list(self._layers) == [str(i) for i in range(len(self))]
+        self._layers = {name: other for name, other in self._layers.items() if other is not layer}
+        if numbered:
+            self._layers = dict(_numbered(tuple(self._layers.values())))
+            for name, other in self._layers.items():
+                other.name = name
+
     def config(self) -> dict[str, Any]:
         """The layers, by name; `checkpoint` writes them out."""
         return {"layers": self._layers}

@@ -13,11 +13,11 @@ cdef extern from "tiles.h" nogil:
         const double *shift
         const double *constant
         const double *slope
-    void add_moments_f32(double*, double*, double, const float*, Py_ssize_t, Py_ssize_t, Py_ssize_t)
-    void add_moments_f64(double*, double*, double, const double*, Py_ssize_t, Py_ssize_t, Py_ssize_t)
-    void join_moments_f64(double*, double*, double, const double*, const double*, double, Py_ssize_t)
-    void mean_and_variance_f32(float*, float*, const double*, const double*, double, Py_ssize_t)
-    void mean_and_variance_f64(double*, double*, const double*, const double*, double, Py_ssize_t)
+    void add_moments_f32(double*, Py_ssize_t, double, const float*, Py_ssize_t, Py_ssize_t, Py_ssize_t)
+    void add_moments_f64(double*, Py_ssize_t, double, const double*, Py_ssize_t, Py_ssize_t, Py_ssize_t)
+    void join_moments_f64(double*, double, const double*, double, Py_ssize_t)
+    void mean_and_variance_f32(float*, float*, const double*, double, Py_ssize_t)
+    void mean_and_variance_f64(double*, double*, const double*, double, Py_ssize_t)
     void scale_and_shift_f32(float*, float*, const float*, const float*, const float*, float, Py_ssize_t)
     void scale_and_shift_f64(double*, double*, const double*, const double*, const double*, double, Py_ssize_t)
     void normalize_rows_f32(float*, const float*, const columns_f32*, Py_ssize_t, Py_ssize_t, int)
@@ -83,36 +83,34 @@ cdef inline void point_f64(columns_f64* c, const double* mean, const double* col
     c.mean, c.scale, c.shift, c.constant, c.slope = mean, columns, columns + C, columns + 2 * C, columns + 3 * C
 
 
-# --- batch normalisation: mean, var; x. Scratch: means of the parts, their sums of squared deviations.
+# --- batch normalisation: mean, var; x. Scratch: the moments of each part.
 
 cdef void batch_norm_statistics_task(real* mean, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
     cdef const batch_sizes* g = <const batch_sizes*>c.n
     cdef stripe_t s = stripe(mean, g, task)
-    cdef double* means = <double*>c.shared + s.part * g.C + s.col
-    cdef double* squares = means + norm_parts(rows_of(g)) * g.C
+    cdef double* moments = <double*>c.shared + 3 * s.part * g.C + s.col
     cdef const real* x = <const real*>c.p[2] + s.col
     cdef Py_ssize_t row = s.row
     while row < s.end:
         if real is float:
-            add_moments_f32(means, squares, row - s.row, x + row * g.C, least(SUMMED_ROWS, s.end - row), s.cols, g.C)
+            add_moments_f32(moments, g.C, row - s.row, x + row * g.C, least(SUMMED_ROWS, s.end - row), s.cols, g.C)
         else:
-            add_moments_f64(means, squares, row - s.row, x + row * g.C, least(SUMMED_ROWS, s.end - row), s.cols, g.C)
+            add_moments_f64(moments, g.C, row - s.row, x + row * g.C, least(SUMMED_ROWS, s.end - row), s.cols, g.C)
         row += SUMMED_ROWS
 
 
 cdef void batch_norm_statistics(real* mean, const call_t* c) noexcept nogil:
     cdef const batch_sizes* g = <const batch_sizes*>c.n
     cdef Py_ssize_t rows = rows_of(g), parts = norm_parts(rows), part
-    cdef double* means = <double*>c.shared
-    cdef double* squares = means + parts * g.C
+    cdef double* moments = <double*>c.shared
     parallel(<task_fn>batch_norm_statistics_task[real], c, stripes(mean, g), BYTE * sizeof(real) * rows * g.C)
     for part in range(1, parts):
-        join_moments_f64(means, squares, cut(rows, parts, part), means + part * g.C, squares + part * g.C,
+        join_moments_f64(moments, cut(rows, parts, part), moments + 3 * part * g.C,
                          cut(rows, parts, part + 1) - cut(rows, parts, part), g.C)
     if real is float:
-        mean_and_variance_f32(mean, <float*>c.p[1], means, squares, rows, g.C)
+        mean_and_variance_f32(mean, <float*>c.p[1], moments, rows, g.C)
     else:
-        mean_and_variance_f64(mean, <double*>c.p[1], means, squares, rows, g.C)
+        mean_and_variance_f64(mean, <double*>c.p[1], moments, rows, g.C)
 
 
 cdef void batch_norm_update(real* running_mean, const call_t* c) noexcept nogil:

@@ -36,58 +36,65 @@ INLINE void NAME(join)(double *mean, double *squares, double count, double more_
     *mean = count > 0 ? *mean * (count / all) + more_mean * (more / all) : more_mean;
 }
 
-/* Of some rows, which lie ld apart: a first mean, then the deviations from it, which also say how far it is from the mean. */
-INLINE void NAME(moments)(double *restrict mean, double *restrict squares, double count, const T *x, ptrdiff_t rows,
-                          ptrdiff_t ld, const int W, ptrdiff_t n) {
+/* Some more rows, which lie ld apart: their deviations from the mean of the rows before, at first from that of a few, and the
+ * squares of these. Such a center is far from the rows' own mean only where the variance of all is as large, so that nothing is
+ * lost in the difference. */
+INLINE void NAME(moments)(double *restrict base, double *restrict mean, double *restrict squares, double count, const T *x,
+                          ptrdiff_t rows, ptrdiff_t ld, const int W, ptrdiff_t n) {
     const int R = 4 / W;
     const M m = NAME(first)(n);
-    V sums[4] = {{0}}, odd[4] = {{0}}, even[4] = {{0}};
-    T center[4 * LANES], first[4 * LANES], second[4 * LANES];
+    V center[4], first[4] = {{0}}, second[4] = {{0}};
+    T centers[4 * LANES], sums[4 * LANES], sums_of_squares[4 * LANES];
+    if (count > 0)
+        for (ptrdiff_t k = 0; k < W * n; k++) centers[k] = (T)(base[k] + mean[k]);
+    const ptrdiff_t few = rows < 16 ? rows : 16;
+    UNROLL for (int t = 0; t < W; t++) {
+        center[t] = (V){0};
+        if (count > 0) center[t] = NAME(some)(centers + t * VL, n, m);
+        else for (ptrdiff_t i = 0; i < few; i++) center[t] += NAME(some)(x + i * ld + t * VL, n, m) * ((T)1 / few);
+        center[t] = (V)((NAME(ints))center[t] & (center[t] - center[t] == 0)); /* 0 for infinity and NaN */
+        NAME(store)(centers + t * VL, center[t]);
+    }
     ptrdiff_t i = 0;
     for (; i + R <= rows; i += R)
-        UNROLL for (int t = 0; t < 4; t++) sums[t] += NAME(some)(x + (i + t / W) * ld + t % W * VL, n, m);
-    for (; i < rows; i++)
-        UNROLL for (int t = 0; t < W; t++) sums[t] += NAME(some)(x + i * ld + t * VL, n, m);
-    UNROLL for (int t = 0; t < 4; t++) sums[t] *= (T)1 / rows;
-    NAME(fold)(center, sums, W);
-    UNROLL for (int t = 0; t < 4; t++) sums[t] = NAME(load)(center + t % W * VL);
-    for (i = 0; i + R <= rows; i += R)
         UNROLL for (int t = 0; t < 4; t++) {
-            const V d = NAME(some)(x + (i + t / W) * ld + t % W * VL, n, m) - sums[t];
-            odd[t] += d;
-            even[t] += d * d;
+            const V d = NAME(some)(x + (i + t / W) * ld + t % W * VL, n, m) - center[t % W];
+            first[t] += d;
+            second[t] += d * d;
         }
     for (; i < rows; i++)
         UNROLL for (int t = 0; t < W; t++) {
-            const V d = NAME(some)(x + i * ld + t * VL, n, m) - sums[t];
-            odd[t] += d;
-            even[t] += d * d;
+            const V d = NAME(some)(x + i * ld + t * VL, n, m) - center[t];
+            first[t] += d;
+            second[t] += d * d;
         }
-    NAME(fold)(first, odd, W);
-    NAME(fold)(second, even, W);
+    NAME(fold)(sums, first, W);
+    NAME(fold)(sums_of_squares, second, W);
     for (ptrdiff_t k = 0; k < W * n; k++) {
-        const double sum = first[k], off = sum == sum ? sum / rows : 0, left = second[k] - sum * off;
-        NAME(join)(mean + k, squares + k, count, center[k] + off, left < 0 ? 0 : left, rows);
+        const double off = (double)sums[k] / rows, left = sums_of_squares[k] - sums[k] * off;
+        if (!(count > 0)) base[k] = centers[k];
+        NAME(join)(mean + k, squares + k, count, (centers[k] - base[k]) + off, left < 0 ? 0 : left, rows);
     }
 }
 
-NOINLINE void NAME(add_moments)(double *mean, double *squares, double count, const T *x, ptrdiff_t rows, ptrdiff_t cols,
+/* moments: three rows of n numbers, to which `rows` rows of x are added after `count` others. The means are relative to the
+ * first row, the base, so that the digits of a large mean are not lost. */
+NOINLINE void NAME(add_moments)(double *moments, ptrdiff_t n, double count, const T *x, ptrdiff_t rows, ptrdiff_t cols,
                                 ptrdiff_t ld) {
-    FOUR_COLUMNS(cols, moments, mean + j, squares + j, count, x + j, rows, ld)
+    FOUR_COLUMNS(cols, moments, moments + j, moments + n + j, moments + 2 * n + j, count, x + j, rows, ld)
 }
 
-/* The same of two parts that have them in double. */
-NOINLINE void NAME(join_moments)(double *restrict mean, double *restrict squares, double count,
-                                 const double *restrict more_mean, const double *restrict more_squares, double more,
-                                 ptrdiff_t n) {
-    for (ptrdiff_t i = 0; i < n; i++) NAME(join)(mean + i, squares + i, count, more_mean[i], more_squares[i], more);
+/* Those of two parts joined. */
+NOINLINE void NAME(join_moments)(double *restrict into, double count, const double *restrict from, double more, ptrdiff_t n) {
+    for (ptrdiff_t i = 0; i < n; i++)
+        NAME(join)(into + n + i, into + 2 * n + i, count, from[i] - into[i] + from[n + i], from[2 * n + i], more);
 }
 
-NOINLINE void NAME(mean_and_variance)(T *restrict mean, T *restrict var, const double *restrict means,
-                                      const double *restrict squares, double count, ptrdiff_t n) {
+NOINLINE void NAME(mean_and_variance)(T *restrict mean, T *restrict var, const double *restrict moments, double count,
+                                      ptrdiff_t n) {
     for (ptrdiff_t i = 0; i < n; i++) {
-        mean[i] = count > 0 ? (T)means[i] : (T)NAN;
-        var[i] = count > 0 ? (T)(squares[i] / count) : (T)NAN;
+        mean[i] = count > 0 ? (T)(moments[i] + moments[n + i]) : (T)NAN;
+        var[i] = count > 0 ? (T)(moments[2 * n + i] / count) : (T)NAN;
     }
 }
 
@@ -190,7 +197,7 @@ NOINLINE void NAME(add_products)(double *sums, double *products, const T *dy, co
 NOINLINE void NAME(finish_products)(T *dweight, T *dbias, T *constant, T *slope, const double *sums, const double *products,
                                     const T *var, T eps, double count, ptrdiff_t n, int add_weight, int add_bias) {
     for (ptrdiff_t i = 0; i < n; i++) {
-        const double rstd = 1 / SQRT(var[i] + eps);
+        const double rstd = count > 0 ? 1 / SQRT(var[i] + eps) : 0; /* without samples var is NaN */
         if (dweight) dweight[i] = (T)(products[i] * rstd) + (add_weight ? dweight[i] : 0);
         if (dbias) dbias[i] = (T)sums[i] + (add_bias ? dbias[i] : 0);
         constant[i] = (T)(sums[i] / count);

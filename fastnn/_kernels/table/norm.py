@@ -10,10 +10,10 @@ PARTED_ROWS = 512
 LAYER_ROWS = 16
 
 
-def _sums(d: Dims) -> int:
-    """Bytes of two sums over rows of each column, for each part."""
+def _sums(d: Dims, count: int) -> int:
+    """Bytes of so many sums over the rows of each column, for each part."""
     parts = PARTS if d["N"] * d["H"] * d["W"] >= PARTED_ROWS else 1
-    return 16 * parts * d["C"]
+    return 8 * count * parts * d["C"]
 
 
 def _layer_sums(d: Dims, real: int) -> tuple[int, int]:
@@ -32,7 +32,7 @@ ROWS = (
         inputs=(image("x", "N C H W"),),
         outputs=(array("mean", "C"), array("var", "C")),
         sizes=("N", "C", "H", "W"),
-        scratch=lambda d, real: (_sums(d), 0),
+        scratch=lambda d, real: (_sums(d, 3), 0),
         tolerance=(1e-6, 1e-14),
         samples=_BATCH,
     ),
@@ -89,7 +89,7 @@ ROWS = (
         sizes=("N", "C", "H", "W"),
         ints=("relu", "train"),
         floats=("eps",),
-        scratch=lambda d, real: (4 * real * d["C"] + _sums(d), 0),
+        scratch=lambda d, real: (4 * real * d["C"] + _sums(d, 2), 0),
         tolerance=(1e-5, 1e-13),
         samples=tuple(
             {**s, "relu": relu, "train": train, "eps": 1e-5}
