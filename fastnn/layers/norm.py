@@ -56,7 +56,7 @@ class _BatchNorm(Layer):
         }
 
     def forward(self, x: Array, train: bool = False) -> tuple[Array, Backward]:
-        """x: see the class. Raises `ShapeError`, `DTypeError`, and ValueError where training has one value per channel."""
+        """x: see the class. Raises `ShapeError`, `DTypeError`, and ValueError: training takes two values a channel."""
         return self.forward_with(x, train, relu=False)
 
     def forward_with(self, x: Array, train: bool, relu: bool) -> tuple[Array, Backward]:
