@@ -27,24 +27,27 @@ def _taps(d: dict[str, int], axis: str, out: str) -> int:
     )
 
 
+#: What a row cannot but read twice: dx takes sums over all of dy and x.
+TWICE = {"batch_norm_backward": ("dy", "x")}
+
+
 def bytes_moved(call: Call) -> int:
-    """Bytes that a call reads and writes, every array once, and those changed in place twice.
+    """Bytes that a call reads and writes, every array once, those changed in place and those of `TWICE` twice."""
+    twice = TWICE.get(call.kernel.name, ())
+    again = (a.nbytes for arg, a in zip(call.kernel.inputs, call.inputs, strict=True) if arg.inout or arg.name in twice)
+    return footprint(call) + sum(again)
+
+
+def footprint(call: Call) -> int:
+    """Bytes of the working set of a call: every array once, whether it is read, written or both.
 
     A row that selects counts what it selects: `gather_rows` reads as much as it writes.
     """
     total = sum(a.nbytes for a in call.targets)
     for arg, a in zip(call.kernel.inputs, call.inputs, strict=True):
-        if call.kernel.name == "gather_rows" and arg.name == "x":
-            total += call.targets[0].nbytes
-        else:
-            total += a.nbytes * (2 if arg.inout else 1)
+        selects = call.kernel.name == "gather_rows" and arg.name == "x"
+        total += call.targets[0].nbytes if selects else a.nbytes
     return total
-
-
-def footprint(call: Call) -> int:
-    """Bytes of the working set of a call: every array once, whether it is read, written or both."""
-    changed = sum(a.nbytes for arg, a in zip(call.kernel.inputs, call.inputs, strict=True) if arg.inout)
-    return bytes_moved(call) - changed
 
 
 def calls_in(seconds: float, call: Call) -> int:

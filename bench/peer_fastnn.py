@@ -71,13 +71,13 @@ def connect(backend: str, threads: int) -> FastnnPeer:
 
 def _model(workload: Workload) -> Any:
     model = workload.build(fn)
-    model.load_state_dict(weights({name: p.shape for name, p in model.named_parameters()}))
+    model.load_state_dict(weights({name: p.shape for name, p in model.named_parameters()}), strict=False)
     return model
 
 
 def _eager(workload: Workload) -> Callable[[], float]:
     model, loss = _model(workload), fn.CrossEntropyLoss()
-    optimizer = fn.SGD(model.parameters(), **workload.sgd)
+    optimizer = getattr(fn, workload.optimizer)(model.parameters(), **workload.options)
     data = cycle(batches(workload))
 
     def step() -> float:
@@ -93,7 +93,7 @@ def _eager(workload: Workload) -> Callable[[], float]:
 
 def _capture(workload: Workload) -> fn.CapturedStep:
     model = _model(workload)
-    optimizer = fn.SGD(model.parameters(), **workload.sgd)
+    optimizer = getattr(fn, workload.optimizer)(model.parameters(), **workload.options)
     return fn.capture(model, fn.CrossEntropyLoss(), optimizer, *batches(workload)[0])
 
 

@@ -28,6 +28,7 @@ lax: Any = jax.lax
 Tree = Any
 LAYOUTS = {"NHWC": (0, 2, 3, 1), "NCHW": (0, 1, 2, 3)}
 TRANSPOSED = "weights (in, out)"  #: a form of networks without images; the others' are (out, in)
+LAYERS = {"Linear", "Conv2d", "ReLU", "MaxPool2d", "Flatten", "Dropout"}
 OPTIONS = {"lr", "momentum", "nesterov"}  #: of SGD
 
 
@@ -51,7 +52,7 @@ class JaxPeer:
     def step_forms(self, workload: Workload) -> list[Form]:
         """Step by step in every layout, and scanned: in a loop XLA's convolutions take 7 to 20 times as long, so loops
         with convolutions are unrolled, which takes ten seconds to compile and is done for the better layout only."""
-        if not set(workload.sgd) <= OPTIONS:
+        if not _able(workload) or workload.optimizer != "SGD" or not set(workload.options) <= OPTIONS:
             return []
         return [
             Form(", ".join(filter(None, (name, layout))), threads, make(workload, layout, threads), steps=BATCHES)
@@ -62,6 +63,8 @@ class JaxPeer:
 
     def prediction_forms(self, workload: Workload) -> list[Form]:
         """Every layout."""
+        if not _able(workload):
+            return []
         return [
             Form(", ".join(filter(None, ("jit", layout))), threads, _prediction(workload, layout, threads))
             for layout, threads in product(_layouts(workload), self._threads())
@@ -80,6 +83,10 @@ def connect(backend: str, threads: int) -> JaxPeer:
 
 
 # --- the network ------------------------------------------------------------------------------------------------------
+
+
+def _able(workload: Workload) -> bool:
+    return {name for name, *_ in workload.layers} <= LAYERS
 
 
 def _layouts(workload: Workload) -> Sequence[str]:
@@ -104,8 +111,6 @@ def _forward(layers: Any, layout: str, params: Tree, x: Any, key: Any) -> Any:
             x = (x.transpose(0, 3, 1, 2) if layout == "NHWC" else x).reshape(len(x), -1)
         elif name == "Dropout":
             x = x if key is None else jnp.where(jax.random.bernoulli(key, 1 - args[0], x.shape), x / (1 - args[0]), 0)
-        else:
-            raise ValueError(f"JAX as a peer has no {name}")
     return x
 
 
@@ -132,7 +137,7 @@ def _train(workload: Workload, layout: str, state: Tree, batch: Any) -> tuple[Tr
         return -jnp.take_along_axis(logs, labels[:, None], 1).mean()
 
     loss, grads = jax.value_and_grad(mean_loss)(params)
-    sgd = workload.sgd
+    sgd = workload.options
     lr, momentum = sgd["lr"], sgd.get("momentum", 0.0)
     if momentum:
         buffers = jax.tree.map(lambda b, g: momentum * b + g, buffers, grads)
@@ -144,7 +149,7 @@ def _start(workload: Workload, layout: str) -> Tree:
     """Parameters, momentum and a key."""
     values = weights(workload.parameter_shapes())
     params = {name: jnp.asarray(value.T.copy() if layout == TRANSPOSED else value) for name, value in values.items()}
-    buffers = jax.tree.map(jnp.zeros_like, params) if workload.sgd.get("momentum") else {}
+    buffers = jax.tree.map(jnp.zeros_like, params) if workload.options.get("momentum") else {}
     return params, buffers, jax.random.key(0)
 
 

@@ -43,7 +43,7 @@ class SklearnPeer:
 
     def step_forms(self, workload: Workload) -> list[Form]:
         """``partial_fit``, with every number of threads."""
-        if _sizes(workload) is None or set(workload.sgd) != {"lr"}:
+        if _sizes(workload) is None or workload.optimizer != "SGD" or set(workload.options) != {"lr"}:
             return []
         return [self._form("partial_fit", threads, _step(workload)) for threads in range(1, self.threads + 1)]
 
@@ -84,7 +84,7 @@ def _model(workload: Workload) -> Any:
         solver="sgd",
         alpha=0.0,
         batch_size=workload.batch,
-        learning_rate_init=workload.sgd["lr"],
+        learning_rate_init=workload.options["lr"],
         momentum=0.0,
         shuffle=False,
     )

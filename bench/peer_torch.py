@@ -2,7 +2,7 @@
 
 What is measured is the fastest of the honest forms: images in both memory formats, every number of threads up to the
 limit, results written to given memory where the operator can do so itself, no autograd around single operators, each
-implementation of SGD. PyTorch is typed as Any: it need not be installed where this is checked.
+implementation of the optimizer. PyTorch is typed as Any: it need not be installed where this is checked.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class TorchPeer:
         ]
 
     def step_forms(self, workload: Workload) -> list[Form]:
-        """Every memory format, implementation of SGD and number of threads."""
+        """Every memory format, implementation of the optimizer and number of threads."""
         formats = _formats(workload)
         return [
             Form(", ".join(filter(None, (name, update))), threads, _step(workload, formats[name], UPDATES[update]))
@@ -88,14 +88,14 @@ def _model(workload: Workload, memory_format: Any) -> Any:
     """The model with the weights that all peers begin with."""
     model = workload.build(torch.nn)
     values = weights({name: tuple(p.shape) for name, p in model.named_parameters()})
-    model.load_state_dict({name: torch.from_numpy(value) for name, value in values.items()})
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in values.items()}, strict=False)
     return model.to(memory_format=memory_format) if memory_format is torch.channels_last else model
 
 
 def _step(workload: Workload, memory_format: Any, update: dict[str, bool]) -> Callable[[], Tensor]:
     """A training step on the next batch, in one form."""
     model = _model(workload, memory_format)
-    optimizer = torch.optim.SGD(model.parameters(), **workload.sgd, **update)
+    optimizer = getattr(torch.optim, workload.optimizer)(model.parameters(), **workload.options, **update)
     loss_of = torch.nn.CrossEntropyLoss()
     data = cycle([(_tensor(x, memory_format), torch.from_numpy(labels)) for x, labels in batches(workload)])
 
@@ -331,6 +331,47 @@ def _relu_backward(call: Call, memory_format: Any) -> Callable[[], Any]:
     return lambda: aten.threshold_backward.grad_input(dy, y, 0, grad_input=dx)
 
 
+def _batch_norm_statistics(call: Call, memory_format: Any) -> Callable[[], Any]:
+    (x,) = _tensors(call, memory_format)
+    return lambda: torch.var_mean(x, (0, 2, 3), correction=0)
+
+
+def _batch_norm_update(call: Call, memory_format: Any) -> Callable[[], Any]:
+    running_mean, running_var, _, mean, var = _tensors(call, None)
+    momentum = call.params["momentum"]
+    return lambda: (running_mean.lerp_(mean, momentum), running_var.lerp_(var, momentum))
+
+
+def _batch_norm(call: Call, memory_format: Any) -> Callable[[], Any]:
+    inputs, eps = _tensors(call, memory_format), call.params["eps"]
+    if call.params["relu"]:
+        return lambda: aten.native_batch_norm(*inputs, False, 0.1, eps)[0].relu_()
+    return lambda: aten.native_batch_norm(*inputs, False, 0.1, eps)
+
+
+def _batch_norm_backward(call: Call, memory_format: Any) -> Callable[[], Any]:
+    dy, x, weight, _, mean, var = _tensors(call, memory_format)
+    p, rstd = call.params, torch.rsqrt(var + call.params["eps"])
+    statistics = (None, None, mean, rstd) if p["train"] else (mean, var, None, None)
+    how, y = (*statistics, p["train"], p["eps"], [True, True, True]), x.clone()
+    if p["relu"]:
+        return lambda: aten.native_batch_norm_backward(aten.threshold_backward(dy, y, 0), x, weight, *how)
+    return lambda: aten.native_batch_norm_backward(dy, x, weight, *how)
+
+
+def _layer_norm(call: Call, memory_format: Any) -> Callable[[], Any]:
+    (x, weight, bias), eps = _tensors(call, None), call.params["eps"]
+    return lambda: aten.native_layer_norm(x, [call.sizes["D"]], weight, bias, eps)
+
+
+def _layer_norm_backward(call: Call, memory_format: Any) -> Callable[[], Any]:
+    dy, x, weight, mean, rstd = _tensors(call, None)
+    shape, wanted = [call.sizes["D"]], [True, True, True]
+    rows = mean[:, None], rstd[:, None]
+    bias = torch.zeros_like(weight)
+    return lambda: aten.native_layer_norm_backward(dy, x, shape, *rows, weight, bias, wanted)
+
+
 def _dropout(call: Call, memory_format: Any) -> Callable[[], Any]:
     x, p = _tensor(call.inputs[0]), call.params["p"]
     return lambda: aten.native_dropout(x, p, True)
@@ -441,6 +482,12 @@ KERNELS: dict[str, Make] = {
     "relu": _relu,
     "relu_backward": _relu_backward,
     "dropout": _dropout,
+    "batch_norm_statistics": _batch_norm_statistics,
+    "batch_norm_update": _batch_norm_update,
+    "batch_norm": _batch_norm,
+    "batch_norm_backward": _batch_norm_backward,
+    "layer_norm": _layer_norm,
+    "layer_norm_backward": _layer_norm_backward,
     "softmax": _softmax,
     "cross_entropy": _cross_entropy,
     "count_correct": _count_correct,

@@ -26,7 +26,7 @@ def compare(
 
 def _compare(workload: Workload, workers: Mapping[str, Worker], threads: int, rounds: int, steps: int) -> Comparison:
     check_same_losses(workload, workers)
-    prepared = {peer: worker.prepare_step(workload) for peer, worker in workers.items()}
+    prepared = {peer: worker.prepare_step(workload.asked_of(peer)) for peer, worker in workers.items()}
     able = {peer: found for peer, found in prepared.items() if found is not None}
     measures = {peer: partial(workers[peer].time_steps, found["form"], steps) for peer, found in able.items()}
     seconds = in_turn(measures, rounds)
@@ -38,10 +38,10 @@ def check_same_losses(workload: Workload, workers: Mapping[str, Worker]) -> None
 
     The losses are those of the first two passes through the batches: the second shows what the first has learned.
     """
-    traces = {peer: worker.losses(workload.without_dropout()) for peer, worker in workers.items()}
-    expected = next(iter(traces[OURS].values()))
-    for peer, forms in traces.items():
-        for form, losses in forms.items():
+    for peer, worker in workers.items():
+        asked = workload.asked_of(peer).without_dropout()
+        expected = next(iter(workers[OURS].losses(asked).values()))
+        for form, losses in worker.losses(asked).items():
             if any(abs(a - b) > 1e-3 * abs(b) for a, b in zip(losses, expected, strict=True)):
                 name = f"{peer} ({form})" if form else peer
                 raise ArithmeticError(f"{workload.name}: {name} has losses {losses}, fastnn {expected}")

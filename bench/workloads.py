@@ -21,14 +21,15 @@ class Workload:
     """A network and how it is trained, on scores of ten classes and the mean cross-entropy.
 
     input: the shape of one sample. layers: (name of the class, its arguments), from the input to the scores.
-    sgd: the optimizer's options.
+    optimizer: the name of the class; options: its arguments.
     """
 
     name: str
     input: tuple[int, ...]
     layers: tuple[tuple[Any, ...], ...]
     batch: int = 32
-    sgd: Mapping[str, Any] = field(default_factory=lambda: {"lr": 0.1})
+    optimizer: str = "SGD"
+    options: Mapping[str, Any] = field(default_factory=lambda: {"lr": 0.1})
 
     def build(self, library: Any) -> Any:
         """The model in a library that has ``Sequential`` and all the layers, as fastnn and ``torch.nn`` have."""
@@ -55,8 +56,17 @@ class Workload:
 
     def without_dropout(self) -> Workload:
         """The same network with nothing random in it, for comparing losses."""
-        layers = tuple(layer for layer in self.layers if layer[0] != "Dropout")
-        return Workload(f"{self.name} without dropout", self.input, layers, self.batch, self.sgd)
+        return self._without(f"{self.name} without dropout", "Dropout")
+
+    def asked_of(self, peer: str) -> Workload:
+        """What a peer computes in its place: JAX, which has no layers, the bare network by SGD if it is normalised."""
+        if peer != "jax" or all(layer[0] != "BatchNorm1d" for layer in self.layers):
+            return self
+        bare = self._without(f"{self.name}, bare", "BatchNorm1d", "Dropout")
+        return replace(bare, optimizer="SGD", options={"lr": self.options["lr"]})
+
+    def _without(self, name: str, *left_out: str) -> Workload:
+        return replace(self, name=name, layers=tuple(layer for layer in self.layers if layer[0] not in left_out))
 
 
 def _mlp(*widths: int, batch: int = 32) -> Workload:
@@ -82,11 +92,28 @@ MNIST_CNN = Workload(
         ("Dropout", 0.5),
         ("Linear", 128, 10),
     ),
-    sgd={"lr": 0.01, "momentum": 0.9, "nesterov": True},
+    options={"lr": 0.01, "momentum": 0.9, "nesterov": True},
 )
+
+
+def _normalised(*widths: int, batch: int) -> Workload:
+    """Blocks of Linear, ReLU, BatchNorm and Dropout, and a last Linear."""
+    layers: list[tuple[Any, ...]] = []
+    for i, o in pairwise(widths[:-1]):
+        layers += [("Linear", i, o), ("ReLU",), ("BatchNorm1d", o), ("Dropout", 0.5)]
+    name = f"{'-'.join(map(str, widths))} normalised batch {batch}"
+    return Workload(name, widths[:1], (*layers, ("Linear", *widths[-2:])), batch, "SGD", {"lr": 0.001})
+
+
 WORKLOADS = {
     workload.name: workload
-    for workload in (MNIST_CNN, _mlp(784, 128, 10), _mlp(784, 10, 10), _mlp(3072, 50, 10, batch=200))
+    for workload in (
+        MNIST_CNN,
+        _mlp(784, 128, 10),
+        _mlp(784, 10, 10),
+        _mlp(3072, 50, 10, batch=200),
+        _normalised(784, 512, 128, 64, 10, batch=128),
+    )
 }
 #: What ``python -m bench scaling`` varies: title of the varied size, and the workload at each of its values.
 SWEEPS = {
@@ -120,10 +147,12 @@ def _stored(x: Array) -> Array:
 
 
 def weights(shapes: Mapping[str, tuple[int, ...]], seed: int = 0) -> dict[str, Array]:
-    """Initial parameters by PyTorch's keys, alike for every peer: evenly from ±1/sqrt(fan in), biases 0."""
+    """Initial parameters by PyTorch's keys, alike for every peer: evenly from ±1/sqrt(fan in), biases 0, scales 1."""
     rng = np.random.default_rng(seed)
     values: dict[str, Array] = {}
     for key, shape in shapes.items():
         bound = 1 / np.sqrt(np.prod(shape[1:])) if len(shape) > 1 else 0.0
         values[key] = rng.uniform(-bound, bound, shape).astype(np.float32)
+        if len(shape) == 1 and key.endswith("weight"):
+            values[key][:] = 1
     return values

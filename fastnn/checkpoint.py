@@ -119,10 +119,10 @@ def _encoded(value: Any) -> Any:
 
 
 def _tied_keys(model: Layer) -> list[list[str]]:
-    """The keys of each parameter that has more than one."""
+    """The keys of each parameter or buffer that has more than one."""
     keys: dict[int, list[str]] = {}
-    for key, parameter in model._all_parameters(""):
-        keys.setdefault(id(parameter), []).append(key)
+    for key, values in model._state(""):
+        keys.setdefault(id(values), []).append(key)
     return [same for same in keys.values() if len(same) > 1]
 
 
@@ -279,28 +279,28 @@ def _decoded(node: Any) -> Any:
 
 
 def _tie(model: Layer, groups: Any) -> None:
-    """Let the layers named by the keys of a group share the first key's parameter."""
+    """Let the layers named by the keys of a group share the first key's parameter or buffer."""
     try:
         for keys in groups:
             (first_owner, name), *others = (_owner(model, key) for key in keys)
-            first: Parameter = getattr(first_owner, name)
+            first: Parameter | Array = getattr(first_owner, name)
             for owner, attribute in others:
-                other: Parameter = getattr(owner, attribute)
-                if (other.shape, other.dtype) != (first.shape, first.dtype):
+                other: Parameter | Array = getattr(owner, attribute)
+                if (type(other), other.shape, other.dtype) != (type(first), first.shape, first.dtype):
                     raise ValueError(f"{attribute} has another shape or dtype than {name}")
                 setattr(owner, attribute, first)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"it ties parameters that its architecture does not have so: {_short(groups)}") from error
+        raise CheckpointError(f"it ties arrays that its architecture does not have so: {_short(groups)}") from error
 
 
 def _owner(model: Layer, key: Any) -> tuple[Layer, str]:
-    """The layer that has a parameter directly, and the parameter's name there."""
+    """The layer that has a parameter or buffer directly, and its name there."""
     if not isinstance(key, str):
         raise TypeError(key)
     *path, attribute = key.split(".")
     for name in path:
         model = dict(model.named_children())[name]
-    if not isinstance(getattr(model, attribute), Parameter):
+    if not isinstance(getattr(model, attribute), Parameter) and attribute not in model.buffers:
         raise KeyError(key)
     return model, attribute
 

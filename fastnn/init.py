@@ -158,21 +158,27 @@ def blank(limit: int) -> Iterator[None]:
         _limit.reset(token)
 
 
-def zeros(shape: tuple[int, ...], dtype: str) -> Array:
-    """Memory for weights, counted against the limit of `blank`."""
+def uniform(shape: tuple[int, ...], bound: float, dtype: str) -> Array:
+    """Numbers drawn evenly from -bound to bound."""
+    check_dtype(dtype)
+    return uniform_(filled(shape, 0, dtype), -bound, bound)
+
+
+def check_dtype(dtype: str) -> None:
+    """Raise a `DTypeError` unless it is that of weights."""
     if dtype not in (*REAL, np.float32, np.float64):
         raise DTypeError(f"expected dtype float32 or float64, got {dtype!r}")
+
+
+def filled(shape: tuple[int, ...], value: float, dtype: str) -> Array:
+    """The same number everywhere, for weights and for buffers; in `blank` zeros, counted against its limit."""
     limit = _limit.get()
     if limit is not None:
         if math.prod(shape) > limit:
             raise ShapeError(f"weights {shape} are more than the {limit} numbers that are left")
         _limit.set(limit - math.prod(shape))
-    return np.zeros(shape, dtype)
-
-
-def uniform(shape: tuple[int, ...], bound: float, dtype: str) -> Array:
-    """Numbers drawn evenly from -bound to bound."""
-    return uniform_(zeros(shape, dtype), -bound, bound)
+        value = 0
+    return np.full(shape, value, dtype)
 
 
 def default(shape: tuple[int, ...], fan_in: int, bias: bool, dtype: str) -> tuple[Array, Array | None]:

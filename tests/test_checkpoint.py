@@ -93,6 +93,11 @@ MODELS: dict[str, Callable[[], fn.Layer]] = {
     "named": lambda: fn.Sequential({"größe": fn.Linear(2, 2), "b a": fn.Sequential({"x": fn.ReLU()})}),
     "names that need escapes": lambda: fn.Sequential({'q"\\': fn.Linear(2, 2), "sha256": fn.Linear(2, 1)}),
     "more than ten": lambda: fn.Sequential(*[fn.Linear(2, 2) for _ in range(12)]),
+    "batch norm": lambda: fn.BatchNorm1d(5, 1e-3, None, biased_variance=True, dtype="float64"),
+    "batch norm of nothing": lambda: fn.BatchNorm1d(5, affine=False, track_running_stats=False),
+    "batch norm of images": lambda: fn.Sequential(fn.Conv2d(1, 3, 2), fn.BatchNorm2d(3, affine=False)),
+    "layer norm": lambda: fn.LayerNorm((3, 4), 1e-3, bias=False),
+    "layer norm without weight": lambda: fn.LayerNorm(3, elementwise_affine=False),
     "numpy sizes": lambda: fn.Linear(np.int64(3), np.int32(4)),
     "avg pool": lambda: fn.AvgPool2d((3, 2), 2, (1, 0), True, False, 5),
     "adaptive avg pool": lambda: fn.AdaptiveAvgPool2d((None, 3)),
@@ -500,6 +505,9 @@ HUGE = [
     layer("Linear", in_features=1, out_features=BILLION),
     layer("Conv2d", in_channels=1, out_channels=1, kernel_size=[BILLION, BILLION]),
     layer("Conv2d", in_channels=BILLION, out_channels=BILLION, kernel_size=1, groups=BILLION),
+    layer("BatchNorm1d", num_features=BILLION),
+    layer("BatchNorm2d", num_features=65_536, affine=False),
+    layer("LayerNorm", normalized_shape=[60_000, 60_000]),
     layer("Sequential", layers={str(i): layer("Linear", in_features=2, out_features=2) for i in range(20_000)}),
 ]
 

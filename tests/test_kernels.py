@@ -271,6 +271,15 @@ LARGE: tuple[tuple[tuple[str, ...], Sample], ...] = (
         },
     ),
     (("relu", "relu_backward", "dropout", "copy"), {"shape": (50, 33, 13, 11), "p": 0.3, "channels_last": True}),
+    (
+        ("batch_norm_statistics", "batch_norm", "batch_norm_backward"),
+        {"N": 20, "C": 70, "H": 13, "W": 11, "relu": True, "train": True, "eps": 1e-5},
+    ),
+    (
+        ("batch_norm_statistics", "batch_norm", "batch_norm_backward"),
+        {"N": 300, "C": 517, "H": 1, "W": 1, "relu": False, "train": True, "eps": 1e-5},
+    ),
+    (("layer_norm", "layer_norm_backward"), {"N": 300, "D": 390, "eps": 1e-5}),
     (("softmax", "cross_entropy", "count_correct"), {"N": 2000, "K": 50, "mean": True}),
     (("sgd",), {"n": 200_001, "T": 4}),
     (("gather_rows",), {"M": 1000, "B": 900, "shape": (13, 17)}),

@@ -200,6 +200,59 @@ CASES: dict[str, Case] = {
     "random shift of nothing": (lambda **d: fn.RandomShift(0), lambda nn: nn.Identity(), (2, 3, 4, 5)),
     "random flip of none": (lambda **d: fn.RandomHorizontalFlip(0), lambda nn: nn.Identity(), (2, 3, 4, 5)),
     "cutout of nothing": (lambda **d: fn.Cutout(0), lambda nn: nn.Identity(), (2, 3, 4, 5)),
+    "batch norm": (lambda **d: fn.BatchNorm1d(5, **d), lambda nn: nn.BatchNorm1d(5), (4, 5)),
+    "batch norm with everything": (
+        lambda **d: fn.BatchNorm1d(5, 1e-3, 0.3, False, False, **d),
+        lambda nn: nn.BatchNorm1d(5, 1e-3, 0.3, False, False),
+        (4, 5),
+    ),
+    "batch norm, cumulative": (
+        lambda **d: fn.BatchNorm1d(5, momentum=None, **d),
+        lambda nn: nn.BatchNorm1d(5, momentum=None),
+        (4, 5),
+    ),
+    "batch norm of sequences": (lambda **d: fn.BatchNorm1d(3, **d), lambda nn: nn.BatchNorm1d(3), (2, 3, 7)),
+    "batch norm, no samples": (lambda **d: fn.BatchNorm1d(3, **d), lambda nn: nn.BatchNorm1d(3), (0, 3)),
+    "batch norm of images": (lambda **d: fn.BatchNorm2d(17, **d), lambda nn: nn.BatchNorm2d(17), (2, 17, 5, 4)),
+    "layer norm": (lambda **d: fn.LayerNorm(5, **d), lambda nn: nn.LayerNorm(5), (4, 5)),
+    "layer norm of several axes": (
+        lambda **d: fn.LayerNorm((3, 5), 1e-3, **d),
+        lambda nn: nn.LayerNorm((3, 5), 1e-3),
+        (2, 2, 3, 5),
+    ),
+    "layer norm without bias": (
+        lambda **d: fn.LayerNorm([7], bias=False, **d),
+        lambda nn: nn.LayerNorm([7], bias=False),
+        (2, 3, 7),
+    ),
+    "layer norm without weight": (
+        lambda **d: fn.LayerNorm(7, elementwise_affine=False, **d),
+        lambda nn: nn.LayerNorm(7, elementwise_affine=False),
+        (1, 7),
+    ),
+    "layer norm, no samples": (lambda **d: fn.LayerNorm(3, **d), lambda nn: nn.LayerNorm(3), (0, 3)),
+    "normalised mlp": (
+        lambda **d: fn.Sequential(
+            *(fn.Linear(6, 9, **d), fn.BatchNorm1d(9, **d), fn.ReLU(), fn.Linear(9, 4, **d), fn.ReLU()),
+            *(fn.BatchNorm1d(4, **d), fn.LayerNorm(4, **d)),
+        ),
+        lambda nn: nn.Sequential(
+            *(nn.Linear(6, 9), nn.BatchNorm1d(9), nn.ReLU(), nn.Linear(9, 4), nn.ReLU()),
+            *(nn.BatchNorm1d(4), nn.LayerNorm(4)),
+        ),
+        (5, 6),
+    ),
+    "normalised cnn": (
+        lambda **d: fn.Sequential(
+            *(fn.Conv2d(2, 5, 3, bias=False, **d), fn.BatchNorm2d(5, **d), fn.ReLU(), fn.MaxPool2d(2)),
+            *(fn.Flatten(), fn.Linear(45, 4, **d)),
+        ),
+        lambda nn: nn.Sequential(
+            *(nn.Conv2d(2, 5, 3, bias=False), nn.BatchNorm2d(5), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Flatten(), nn.Linear(45, 4)),
+        ),
+        (3, 2, 8, 9),
+    ),
 }
 every_case = pytest.mark.parametrize("case", CASES)
 
@@ -221,7 +274,7 @@ def gradients(layer: fn.Layer) -> dict[str, Array]:
 def assert_close(found: Array | None, expected: Array, dtype: str, what: str) -> None:
     """To 1e-10 in float64 and about 1e-5 in float32, beside 1 + |expected|."""
     assert found is not None and found.shape == expected.shape and found.dtype == dtype, what
-    tolerance = 1e-10 if dtype == "float64" else 2e-5
+    tolerance = 2e-5 if dtype == "float32" else 1e-10
     np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance, err_msg=what)
 
 
@@ -245,7 +298,9 @@ def assert_as_torch(ours: fn.Layer, theirs: Any, x: Array) -> None:
     assert_close(dx, tx.grad.numpy(), dtype, "dx")
     for name, p in theirs.named_parameters():
         assert_close(gradients(ours)[name], p.grad.numpy(), dtype, name)
-    assert_close(ours(x), ty.detach().numpy(), dtype, "y, evaluated")
+    for name, buffer in theirs.named_buffers():
+        assert_close(ours.state_dict()[name], buffer.numpy(), buffer.numpy().dtype.name, name)
+    assert_close(ours(x), theirs.eval()(tx).detach().numpy(), dtype, "y, evaluated")
 
 
 # --- against PyTorch --------------------------------------------------------------------------------------------------
@@ -294,7 +349,7 @@ def test_any_max_pool_is_as_pytorchs(
 def test_pytorch_loads_our_weights(case: str) -> None:
     torch = pytest.importorskip("torch")
     make, make_theirs, shape = CASES[case]
-    ours, theirs = make(dtype="float32"), make_theirs(torch.nn)
+    ours, theirs = make(dtype="float32"), make_theirs(torch.nn).eval()
     theirs.load_state_dict({key: torch.from_numpy(value) for key, value in ours.state_dict().items()})
     x = random(shape, "float32")
     with torch.no_grad():

@@ -71,6 +71,15 @@ class Sequential(Container):
             return Sequential(dict(list(self._layers.items())[index]))
         return super().__getitem__(index)
 
+    def remove(self, layer: Layer) -> None:
+        """Take a layer out; where all are numbered, those after it get new numbers."""
+        numbered = list(self._layers) == [str(i) for i in range(len(self))]
+        self._layers = {name: other for name, other in self._layers.items() if other is not layer}
+        if numbered:
+            self._layers = dict(_numbered(tuple(self._layers.values())))
+            for name, other in self._layers.items():
+                other.name = name
+
     def forward(self, x: Any, train: bool = False) -> tuple[Any, Backward]:
         """x through all layers; the backward function stops below the lowest layer that has something to train."""
         done: list[tuple[Sequence[Layer], Backward]] = []

@@ -17,6 +17,7 @@ from .activation import ReLU
 from .conv import Conv2d, check_windows
 from .layer import Backward, Layer, check_gradient
 from .linear import Linear
+from .norm import BatchNorm1d, BatchNorm2d
 from .pooling import MaxPool2d
 
 Forward = Callable[[Array, bool], tuple[Any, Backward]]
@@ -86,6 +87,11 @@ def linear_relu(linear: Linear, relu: ReLU, x: Array, train: bool) -> tuple[Arra
     return linear.forward_with(x, relu=True)
 
 
+def batch_norm_relu(norm: BatchNorm1d | BatchNorm2d, relu: ReLU, x: Array, train: bool) -> tuple[Array, Backward]:
+    """ReLU in the pass that normalises; in the backward passes its sign is computed again rather than read."""
+    return norm.forward_with(x, train, relu=True)
+
+
 def relu_max_pool(relu: ReLU, pool: MaxPool2d, x: Array, train: bool) -> tuple[Array, Backward]:
     """Max pooling first, so that ReLU has fewer numbers.
 
@@ -107,5 +113,7 @@ FUSED: tuple[tuple[tuple[type[Layer], ...], Callable[..., bool], Callable[..., t
     ((Conv2d, ReLU, MaxPool2d), _tiles, conv_relu_max_pool),
     ((Conv2d, ReLU), lambda *layers: True, conv_relu),
     ((Linear, ReLU), lambda *layers: True, linear_relu),
+    ((BatchNorm1d, ReLU), lambda *layers: True, batch_norm_relu),
+    ((BatchNorm2d, ReLU), lambda *layers: True, batch_norm_relu),
     ((ReLU, MaxPool2d), lambda *layers: True, relu_max_pool),
 )

@@ -38,6 +38,9 @@ class Layer:
     name: str | None = None  #: where the layer stands in its model, set by the layer that contains it
     #: False for a layer whose forward does more in Python than call the same kernels each time: it is never replayed.
     replays = True
+    #: Names of attributes that are arrays beside the parameters and part of `state_dict`: they are changed in place and
+    #: by kernels only, never rebound. An attribute that is None is left out.
+    buffers: tuple[str, ...] = ()
     is_container = False  #: whether it only passes arrays on to layers inside it, so that errors name these
     _replayer: Replayer | None = None  #: replays the forward pass for `scores`
 
@@ -76,17 +79,30 @@ class Layer:
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
         """(PyTorch's key, parameter), each parameter once."""
         seen: set[int] = set()
-        for name, parameter in self._all_parameters(f"{prefix}." if prefix else ""):
-            if id(parameter) not in seen:
+        for name, parameter in self._state(f"{prefix}." if prefix else ""):
+            if isinstance(parameter, Parameter) and id(parameter) not in seen:
                 seen.add(id(parameter))
                 yield name, parameter
 
-    def _all_parameters(self, prefix: str) -> Iterator[tuple[str, Parameter]]:
-        for name, value in vars(self).items():
+    def named_buffers(self, prefix: str = "") -> Iterator[tuple[str, Array]]:
+        """(PyTorch's key, array) of all `buffers`, each array once."""
+        seen: set[int] = set()
+        for name, array in self._state(f"{prefix}." if prefix else ""):
+            if not isinstance(array, Parameter) and id(array) not in seen:
+                seen.add(id(array))
+                yield name, array
+
+    def _state(self, prefix: str) -> Iterator[tuple[str, Parameter | Array]]:
+        """Parameters and buffers in PyTorch's order, with all keys that each has."""
+        own = vars(self)
+        for name, value in own.items():
             if isinstance(value, Parameter):
                 yield prefix + name, value
+        for name in self.buffers:
+            if own.get(name) is not None:
+                yield prefix + name, own[name]
         for name, child in self.named_children():
-            yield from child._all_parameters(f"{prefix}{name}.")
+            yield from child._state(f"{prefix}{name}.")
 
     def parameters(self) -> Iterator[Parameter]:
         """All parameters, each once."""
@@ -112,20 +128,25 @@ class Layer:
 
     @property
     def dtype(self) -> str:
-        """``"float32"`` or ``"float64"``: the dtype of the parameters; float32 without any."""
-        return next((p.dtype.name for p in self.parameters()), "float32")
+        """``"float32"`` or ``"float64"``: the dtype of the parameters, or of the buffers; float32 without any."""
+        return next((a.dtype.name for _, a in self._state("") if a.dtype in _REAL), "float32")
 
     def state_dict(self) -> dict[str, Array]:
-        """Copies of all parameters in C order, under PyTorch's keys and in PyTorch's shapes."""
-        return {name: np.ascontiguousarray(p.data).copy() for name, p in self._all_parameters("")}
+        """Copies of all parameters and buffers in C order, under PyTorch's keys and in PyTorch's shapes."""
+        return {name: np.array(values, order="C") for name, values in self._values()}
+
+    def _values(self) -> Iterator[tuple[str, Array]]:
+        """The arrays that a `state_dict` holds copies of."""
+        for name, value in self._state(""):
+            yield name, value.data if isinstance(value, Parameter) else value
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> tuple[list[str], list[str]]:
-        """Copy values into the parameters; returns the keys that were missing and those that were unexpected.
+        """Copy values into parameters and buffers; returns the keys that were missing and those that were unexpected.
 
         Raises KeyError, which lists all missing and all unexpected keys, unless `strict` is False, and `ShapeError` for
-        arrays of another shape; in both cases nothing has been changed. Values are converted to the parameters' dtype.
+        arrays of another shape; in both cases nothing has been changed. Values are converted to the arrays' dtype.
         """
-        own, state = dict(self._all_parameters("")), state_dict
+        own, state = dict(self._values()), state_dict
         missing, unexpected = [key for key in own if key not in state], [key for key in state if key not in own]
         if strict and (missing or unexpected):
             raise KeyError(
@@ -139,7 +160,7 @@ class Layer:
                 raise DTypeError(f"{type(self).__name__}: expected numbers for {key}, got {value.dtype}")
         converted = {key: value.astype(own[key].dtype) for key, value in values.items()}
         for key, value in converted.items():  # nothing can fail from here
-            own[key].data[...] = value
+            own[key][...] = value
         return missing, unexpected
 
     def config(self) -> dict[str, Any]:
@@ -265,6 +286,12 @@ class Layer:
             if type(p) is Parameter:
                 wanted = (p.data.dtype,)
                 break
+        else:
+            for name in self.buffers:
+                a = getattr(self, name)
+                if a is not None and a.dtype in _REAL:
+                    wanted = (a.dtype,)
+                    break
         if x.dtype not in wanted:
             found = x.dtype.name if x.dtype.isnative else f"{x.dtype.name} in foreign byte order"
             raise DTypeError(f"{self.label}: expected {' or '.join(d.name for d in wanted)}, got {found}")
@@ -303,6 +330,11 @@ def as_real(x: Any, dtype: str, what: str) -> Array:
     if a.dtype.kind not in "fiub":
         raise DTypeError(f"{what}: expected real numbers (to be used as {dtype}), got {a.dtype}")
     return a if a.dtype == dtype else a.astype(dtype)
+
+
+def contiguous(x: Array) -> Array:
+    """x in C order, copied by a kernel if need be, so that a reshape never copies."""
+    return x if x.flags.c_contiguous else k.copy(x, channels_last=False)
 
 
 class Elementwise(Layer):

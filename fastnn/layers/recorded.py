@@ -44,7 +44,8 @@ class ModelContext:
 
     def memory(self) -> list[Array]:
         """Arrays that kernels may read although no kernel of a call wrote them: nothing else changes them unseen."""
-        return [a for p in self.model.parameters() for a in (p.data, p.grad)]
+        parameters = (a for p in self.model.parameters() for a in (p.data, p.grad))
+        return [*parameters, *(buffer for _, buffer in self.model.named_buffers())]
 
     def own_arrays(self) -> dict[str, Array]:
         """Arrays of layers beside the parameters, which only kernels may change, by where they are."""

@@ -7,6 +7,7 @@ include "avg_pool.pxi"
 include "activation.pxi"
 include "branches.pxi"
 include "dropout.pxi"
+include "norm.pxi"
 include "loss.pxi"
 include "optim.pxi"
 include "layout.pxi"
@@ -44,6 +45,7 @@ def kernels():
         **activation_kernels(),
         **branches_kernels(),
         **dropout_kernels(),
+        **norm_kernels(),
         **loss_kernels(),
         **optim_kernels(),
         **layout_kernels(),

@@ -19,7 +19,7 @@ cdef struct operand_t:  # what one array of a call is
 
 cdef struct entry_t:
     call_t call
-    operand_t operands[8]
+    operand_t operands[10]
     unsigned written    # bit i: array i is changed
     unsigned foreign    # bit i: array i is only read, comes from elsewhere, and may be written by others
 
@@ -310,7 +310,7 @@ cdef class Record:
             self.slots[s].bytes = cnp.PyArray_NBYTES(a)
         self.loss = NULL if loss is None else <double*>cnp.PyArray_DATA(loss)
         self.correct = NULL if correct is None else <int64_t*>cnp.PyArray_DATA(correct)
-        self.patches = <patch_t*>grown(self.patches, (8 * self.count + 1) * sizeof(patch_t))
+        self.patches = <patch_t*>grown(self.patches, (CALL_ARRAYS * self.count + 1) * sizeof(patch_t))
         self.patch_count = 0
         for at in range(self.count):
             for i in range(CALL_ARRAYS):

@@ -37,6 +37,7 @@ typedef struct {
 #include "avg_pool_of.h"
 #include "branches_of.h"
 #include "scores_of.h"
+#include "norm_of.h"
 #include "vec_end.h"
 
 #define FLOAT64
@@ -51,6 +52,7 @@ typedef struct {
 #include "avg_pool_of.h"
 #include "branches_of.h"
 #include "scores_of.h"
+#include "norm_of.h"
 #include "vec_end.h"
 #undef FLOAT64
 

@@ -40,3 +40,9 @@ def numbers(*given: float, dtype: str = "float64") -> Values:
         return np.full(shape, given, dtype)
 
     return values
+
+
+def positive(rng: np.random.Generator, shape: tuple[int, ...], d: Mapping[str, int]) -> Array:
+    """Reals from 0.5 to 2, such as variances."""
+    drawn: Array = rng.uniform(0.5, 2, shape)
+    return drawn
