@@ -9,7 +9,17 @@ from .gradcheck import GradientError, gradcheck, numerical_gradient
 from .history import History
 from .init import manual_seed
 from .layers import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, Parameter, ReLU, Sequential, register
-from .losses import CrossEntropyLoss
+from .losses import (
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    HuberLoss,
+    JointLoss,
+    L1Loss,
+    L2Penalty,
+    MSELoss,
+    MultiMarginLoss,
+    NLLLoss,
+)
 from .optim import SGD
 from .step import CapturedStep, CaptureError, capture
 from .training import evaluate, fit
@@ -18,6 +28,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SGD",
+    "BCEWithLogitsLoss",
     "Callback",
     "CaptureError",
     "CapturedStep",
@@ -29,9 +40,16 @@ __all__ = [
     "Flatten",
     "GradientError",
     "History",
+    "HuberLoss",
+    "JointLoss",
+    "L1Loss",
+    "L2Penalty",
     "Layer",
     "Linear",
+    "MSELoss",
     "MaxPool2d",
+    "MultiMarginLoss",
+    "NLLLoss",
     "Parameter",
     "ReLU",
     "Sequential",

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from ._checks import check_data, check_loss, check_model, check_targets, scores_of_one
+from ._checks import check_data, check_loss, check_model, scores_of_one
 from ._errors import ShapeError
 from ._kernels import Array, active
 from ._kernels.replay import Replayer, Results, another, without_gaps
 from .layers import Layer
 from .layers.layer import as_real
 from .layers.recorded import ModelContext, caller
-from .losses import Loss, check_labels, check_range, computed, counted, is_mean
+from .losses import Loss, computed, counted, is_mean, options_of, targets_of
 from .optim import Optimizer, bound
 
 STRETCH = 0.05  #: seconds of replay after which Python may serve signals
@@ -46,8 +46,7 @@ class Step(ModelContext):
 
     def signature(self) -> list[Any]:
         """What decides which kernels a step calls, and on what."""
-        options = getattr(self.loss, "__dict__", {})
-        return [*super().signature(), self.loss, *options.values(), *self.optimizer.structure()]
+        return [*super().signature(), *options_of(self.loss), *self.optimizer.structure()]
 
     def memory(self) -> list[Array]:
         """Parameters, and what the optimizer has."""
@@ -78,6 +77,7 @@ class CapturedStep:
         self._backend = active()
         self._call: Any = lambda slots: None  #: `Record.call` of the last shape
         self._last: Any = None  #: the record itself
+        self._scores: Any = None  #: of one sample
 
     def __call__(self, x: Array, y: Array) -> float:
         """One step on a batch; returns its loss before the update.
@@ -152,13 +152,10 @@ class CapturedStep:
         x = as_real(x, dtype, "x")
         if x.ndim < 1 or x.size == 0:
             raise ShapeError(f"x: expected at least one sample, got shape {x.shape}")
-        if hasattr(self._step.loss, "count_correct"):
-            if self._last is None or not self._last.holds:  # another last layer may have another number of classes
-                self._replayer.classes = scores_of_one(self._step.model, x).shape[1]
-            y = check_labels(y, len(x), "y")
-            check_range(y, self._replayer.classes, "y")
-        else:
-            y = check_targets(as_real(y, dtype, "y"), len(x), "y")
+        if self._last is None or not self._last.holds:  # another last layer may have another number of classes
+            self._scores = scores_of_one(self._step.model, x)
+        y = targets_of(self._step.loss, y, self._scores, len(x), "y")
+        self._replayer.classes = self._scores.shape[1] if y.dtype == np.int64 else 0
         x, y = without_gaps(x), without_gaps(np.ascontiguousarray(y))
         return x, y.copy() if np.may_share_memory(x, y) else y
 

@@ -20,7 +20,7 @@ from .callbacks import Callback, as_callback
 from .history import History
 from .layers import Layer
 from .layers.recorded import ModelContext, caller
-from .losses import Loss, computed, counted, is_mean
+from .losses import Loss, computed, counted, is_mean, options_of
 from .optim import Optimizer, bound
 from .step import STRETCH, Step
 
@@ -225,7 +225,7 @@ class _Evaluation(ModelContext):
 
     def signature(self) -> list[Any]:
         """The loss is part of it."""
-        return [*super().signature(), *getattr(self._loss, "__dict__", {}).values()]
+        return [*super().signature(), *options_of(self._loss)]
 
 
 def _evaluation(model: Layer, data: tuple[Array, Array], loss: Loss) -> _Pass:

@@ -40,3 +40,20 @@ def numbers(*given: float, dtype: str = "float64") -> Values:
         return np.full(shape, given, dtype)
 
     return values
+
+
+def positive(rng: np.random.Generator, shape: tuple[int, ...], d: Mapping[str, int]) -> Array:
+    """Weights: above 0, about 1."""
+    return rng.random(shape) + 0.5
+
+
+def probabilities(rng: np.random.Generator, shape: tuple[int, ...], d: Mapping[str, int]) -> Array:
+    """Rows that sum to 1."""
+    drawn = rng.random(shape)
+    rows: Array = drawn / drawn.sum(axis=-1, keepdims=True)
+    return rows
+
+
+def zeros_and_ones(rng: np.random.Generator, shape: tuple[int, ...], d: Mapping[str, int]) -> Array:
+    """Answers no and yes."""
+    return rng.integers(0, 2, shape)
