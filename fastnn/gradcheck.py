@@ -76,15 +76,10 @@ def gradcheck(
     for name, a in (*variables.items(), *((name, p.data) for name, p in parameters.items())):
         _require_float64(name, a)
 
-    def forward() -> tuple[Any, Any]:
-        found: tuple[Any, Any] = (
-            layer_or_loss.forward(x, train=True) if target is None else layer_or_loss.forward(x, target)
-        )
-        return found
-
     if hasattr(layer_or_loss, "zero_grad"):
         layer_or_loss.zero_grad()
-    y, backward = forward()
+    arguments = (x, True if target is None else target)
+    y, backward = layer_or_loss.forward(*arguments)
     if target is None:
         rng = np.random.default_rng(seed)
         for name, a in _named("the output", y).items():
@@ -101,7 +96,7 @@ def gradcheck(
     errors = {}
     for name, gradient in found.items():
         at = variables[name] if name in variables else parameters[name].data
-        expected = numerical_gradient(lambda _: _flat(forward()[0]), at, _flat(upstream), eps)
+        expected = numerical_gradient(lambda _: _flat(layer_or_loss.forward(*arguments)[0]), at, _flat(upstream), eps)
         _compare(name, gradient, expected, atol, rtol)
         errors[name] = relative_error(gradient, expected)
     return errors
