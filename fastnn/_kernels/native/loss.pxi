@@ -140,28 +140,34 @@ cdef double shared_loss(real* drow, const real* row, const real* target, const c
 cdef void cross_entropy_task(real* of_type, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
     cdef const row_sizes* g = <const row_sizes*>c.n
     cdef real* dscores = <real*>c.p[1]
-    cdef const real* scores = <const real*>c.p[2]
     cdef const int64_t* labels = <const int64_t*>c.p[3]
+    cdef const real* sample_weight = <const real*>c.p[4]
+    cdef const real* weight = <const real*>c.p[5]
     cdef double* losses = <double*>c.shared
-    cdef real scale = <real>losses[g.N], v, w, top
+    cdef real scale = <real>losses[g.N], v = 1, w = 1, top
+    cdef bint smooth = c.f[0] != 0
     cdef real* drow = NULL
     cdef const real* row
     cdef Py_ssize_t n
     for n in range(task * task_rows(g), least(g.N, (task + 1) * task_rows(g))):
-        row = scores + n * g.K
+        row = <const real*>c.p[2] + n * g.K
         if dscores != NULL:
             drow = dscores + n * g.K
         if labels[n] == g.ignore_index or not 0 <= labels[n] < g.K:
             losses[n] = without_loss(drow, g.K, 0 if labels[n] == g.ignore_index else NAN)
             continue
-        v, w = sample_weight_of(of_type, c, n), label_weight(of_type, c, labels[n])
-        if c.f[0]:
+        if sample_weight != NULL:
+            v = sample_weight[n // g.positions]
+        if weight != NULL:
+            w = weight[labels[n]]
+        if smooth:
             losses[n] = v * shared_loss(drow, row, <const real*>NULL, c, labels[n], <real>(1 - c.f[0]) * w, scale * v)
             continue
-        losses[n] = softmax_row(drow, row, g.K, scale * v * w, &top)
-        losses[n] = (losses[n] + (top - row[labels[n]])) * v * w
+        w *= v
+        losses[n] = w * (softmax_row(drow, row, g.K, scale * w, &top) + (top - row[labels[n]]))
         if drow != NULL:
-            drow[labels[n]] -= scale * v * w
+            drow[labels[n]] -= scale * w
+        w = 1
 
 
 cdef void cross_entropy(real* of_type, const call_t* c) noexcept nogil:
@@ -268,33 +274,29 @@ cdef Py_ssize_t where_largest(const real* row, Py_ssize_t K) noexcept nogil:
     return best
 
 
-cdef inline int is_right(const real* scores, const call_t* c, Py_ssize_t n, bint soft) noexcept nogil:
-    """Whether row n is right: 1 or 0, or -1 where it does not matter."""
-    cdef const count_sizes* g = <const count_sizes*>c.n
-    cdef int64_t label
-    if soft:
-        label = where_largest(<const real*>c.p[3] + n * g.K, g.K)
-    else:
-        label = (<const int64_t*>c.p[3])[n]
-        if label == g.ignore_index:
-            return -1
-    return 0 <= label < g.K and is_largest(scores + n * g.K, g.K, label)
+cdef inline int is_right(const real* row, Py_ssize_t K, int64_t label) noexcept nogil:
+    return 0 <= label < K and is_largest(row, K, label)
 
 
 cdef void count_samples(const real* scores, const call_t* c, bint soft) noexcept nogil:
-    cdef const count_sizes* g = <const count_sizes*>c.n
+    cdef count_sizes g = (<const count_sizes*>c.n)[0]  # a copy: `right` might be anything that the compiler has to read again
     cdef int64_t* count = <int64_t*>c.p[0]
     cdef char* right = <char*>c.p[1]
     cdef const char* among = <const char*>c.p[4]
+    cdef const int64_t* labels = <const int64_t*>c.p[3]
+    cdef const real* target = <const real*>c.p[3]
     cdef int64_t correct = 0
-    cdef Py_ssize_t s, n
-    cdef int found, row
-    for s in range(g.N // g.positions):
-        found = -1 if among == NULL or among[s] else 0
+    cdef Py_ssize_t s, n, samples = g.N if g.positions == 1 else g.N // g.positions
+    cdef int found
+    for s in range(samples):
+        found = -1 if among == NULL or among[s] else 0  # not yet known
         for n in range(s * g.positions, (s + 1) * g.positions):
-            row = is_right(scores, c, n, soft) if found else 0
-            if row >= 0:
-                found = row
+            if found == 0:
+                break
+            if soft:
+                found = is_right(scores + n * g.K, g.K, where_largest(target + n * g.K, g.K))
+            elif labels[n] != g.ignore_index:
+                found = is_right(scores + n * g.K, g.K, labels[n])
         correct += found == 1
         if right != NULL:
             right[s] = found == 1
