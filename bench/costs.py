@@ -43,10 +43,10 @@ def footprint(call: Call) -> int:
 
     A row that selects counts what it selects: `gather_rows` reads as much as it writes.
     """
-    total = sum(a.nbytes for a in call.targets)
+    total: int = sum(a.nbytes for a in call.targets)
     for arg, a in zip(call.kernel.inputs, call.inputs, strict=True):
         selects = call.kernel.name == "gather_rows" and arg.name == "x"
-        total += call.targets[0].nbytes if selects else a.nbytes
+        total += call.targets[0].nbytes if selects else 0 if a is None else a.nbytes
     return total
 
 

@@ -33,7 +33,17 @@ from .layers import (
     fold_batch_norm,
     register,
 )
-from .losses import CrossEntropyLoss
+from .losses import (
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    HuberLoss,
+    JointLoss,
+    L1Loss,
+    L2Penalty,
+    MSELoss,
+    MultiMarginLoss,
+    NLLLoss,
+)
 from .optim import SGD
 from .resume import Checkpoint
 from .step import CapturedStep, CaptureError, capture
@@ -45,6 +55,7 @@ __all__ = [
     "SGD",
     "AdaptiveAvgPool2d",
     "AvgPool2d",
+    "BCEWithLogitsLoss",
     "BatchNorm1d",
     "BatchNorm2d",
     "BestModel",
@@ -64,10 +75,17 @@ __all__ = [
     "Flatten",
     "GradientError",
     "History",
+    "HuberLoss",
+    "JointLoss",
+    "L1Loss",
+    "L2Penalty",
     "Layer",
     "LayerNorm",
     "Linear",
+    "MSELoss",
     "MaxPool2d",
+    "MultiMarginLoss",
+    "NLLLoss",
     "Parallel",
     "Parameter",
     "RandomCrop",

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ._errors import DTypeError, ShapeError
+from ._arrays import as_array, check_finite
+from ._errors import ShapeError
 from ._kernels import Array
 from .layers import Layer
 from .layers.layer import as_real
-from .losses import CrossEntropyLoss, Loss, check_labels, check_range
-
-_CHECKED_AT_ONCE = 1 << 18  # numbers; a check of all of x then needs little memory
+from .losses import CrossEntropyLoss, Loss
 
 
 def check_model(model: Any) -> None:
@@ -44,25 +43,8 @@ def check_x(model: Layer, x: Any, what: str) -> Array:
     samples = _real(x, model, what)
     if samples.ndim < 1 or samples.size == 0:
         raise ShapeError(f"{what}: expected at least one sample, got shape {samples.shape}")
-    _check_finite(samples, what)
+    check_finite(samples, what)
     return samples
-
-
-def check_y(model: Layer, y: Any, loss: Loss, scores: Any, count: int, prefix: str = "", where: str = "") -> Any:
-    """The targets of so many samples as the loss takes them. scores: the model's for one sample; where: for errors."""
-    what = f"{prefix}y{where}"
-    if hasattr(loss, "as_targets"):
-        return loss.as_targets(y, scores, count, what)
-    if not hasattr(loss, "count_correct"):
-        targets = check_targets(_real(y, model, what), count, what)
-        _check_finite(targets, what)
-        return targets
-    if np.ndim(scores) != 2 or len(scores) != 1:
-        shape = np.shape(scores)
-        raise ShapeError(f"{prefix}x{where}: expected scores (1, classes) from the model for one sample, got {shape}")
-    labels = check_labels(as_array(y, what), count, what)
-    check_range(labels, scores.shape[1], what)
-    return np.ascontiguousarray(labels)
 
 
 def scores_of_one(model: Layer, x: Array, what: str = "x") -> Any:
@@ -73,36 +55,8 @@ def scores_of_one(model: Layer, x: Array, what: str = "x") -> Any:
         raise ShapeError(f"{what}: it does not fit the model: {error}") from error
 
 
-def check_targets(targets: Array, count: int, what: str) -> Array:
-    """Targets that are no labels: one entry for each sample."""
-    if targets.ndim < 1 or len(targets) != count:
-        raise ShapeError(f"{what}: expected {count} targets, one for each sample, got shape {targets.shape}")
-    return targets
-
-
 def _real(a: Any, model: Layer, what: str) -> Array:
     """`a` in the model's dtype, contiguous and aligned, so that gathering a batch need not copy all of it."""
     with np.errstate(over="ignore"):  # an overflow becomes an infinity, which the next check names
         real = as_real(as_array(a, what), model.dtype, what)
     return np.require(real, requirements=("C", "A")) if real.ndim else real
-
-
-def as_array(a: Any, what: str) -> Array:
-    try:
-        array: Array = np.asarray(a)
-        return array
-    except ValueError as error:  # rows of different lengths
-        raise ShapeError(f"{what}: {error}") from error
-    except TypeError as error:
-        raise DTypeError(f"{what}: {error}") from error
-
-
-def _check_finite(a: Array, what: str) -> None:
-    """Raise ValueError, naming the first sample, for NaN or infinity."""
-    rows = max(1, _CHECKED_AT_ONCE * len(a) // max(a.size, 1))
-    for i in range(0, len(a), rows):
-        finite = np.isfinite(a[i : i + rows])
-        if not finite.all():
-            sample = i + int(np.flatnonzero(~finite.reshape(len(finite), -1).all(axis=1))[0])
-            found = "NaN" if np.isnan(a[sample]).any() else f"infinity (as {a.dtype.name})"
-            raise ValueError(f"{what}: expected finite numbers, got {found} in sample {sample}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._checks import as_array
+from ._arrays import as_array
 from ._errors import ShapeError
 from ._kernels import Array
 from .layers.layer import as_real

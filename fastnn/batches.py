@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from . import _kernels as k
-from ._checks import check_x, check_y, scores_of_one
+from ._checks import check_x, scores_of_one
 from ._errors import DTypeError, ShapeError
 from ._kernels import Array
 from ._weights import check_takes_weights, check_weight, class_weights
 from .layers import Layer
-from .losses import Loss
+from .losses import Loss, targets_of
 
 Slots = tuple[Array, ...]
 
@@ -68,7 +68,7 @@ class Checked:
         x = check_x(self._model, x, f"{self.prefix}x{where}")
         if self._scores is None:
             self._scores = scores_of_one(self._model, x, f"{self.prefix}x{where}")
-        target = check_y(self._model, y, self._loss, self._scores, len(x), self.prefix, where)
+        target = targets_of(self._loss, y, self._scores, len(x), f"{self.prefix}y{where}")
         if weight is not None:
             weight = check_weight(weight, len(x), self._model.dtype, f"{self.prefix}sample_weight{where}")
         if self._class_weight is not None:

@@ -48,52 +48,68 @@ def relative_error(a: Array, b: Array) -> float:
 
 
 def gradcheck(
-    layer: Any, x: Array, *, eps: float = 1e-6, atol: float = 1e-7, rtol: float = 1e-5, seed: int = 0
+    layer_or_loss: Any,
+    x: Any,
+    target: Any = None,
+    *,
+    eps: float = 1e-6,
+    atol: float = 1e-7,
+    rtol: float = 1e-5,
+    seed: int = 0,
 ) -> dict[str, float]:
-    """Compare a layer's gradients with numerical ones, under a random upstream gradient.
+    """Compare the gradients of a layer, under a random upstream gradient, or of a loss with numerical ones.
 
-    layer: has ``forward(x, train) -> (y, backward)`` and ``named_parameters()``, yielding (name, p) with arrays
-        ``p.data`` and ``p.grad``; parameters without a gradient are skipped. Its output, an array or a tuple of them,
+    layer_or_loss: a layer, with ``forward(x, train) -> (y, backward)`` and ``named_parameters()``, yielding (name, p)
+        with arrays ``p.data`` and ``p.grad``; parameters without a gradient are skipped. y may be a tuple of arrays. It
         must depend on x and the parameters alone (so no dropout), and have no kink within eps of them.
-    x: the input, float64; or whole numbers, which have no gradient.
+        Or, with a target, a loss, with ``forward(scores, target) -> (number, backward)`` and perhaps parameters.
+    x: the layer's input or the loss's scores, float64, an array or a tuple of arrays; or whole numbers, which have no
+        gradient. target: of the loss.
     atol, rtol: an element may differ by ``atol + rtol * |numerical|``.
 
-    Returns the largest relative error (`relative_error`) by name, that of the input as "x".
+    Returns the largest relative error (`relative_error`) by name, that of x as "x", of a tuple as "x[0]", "x[1]", ….
     Raises `GradientError` naming the parameter and its worst element, `DTypeError` where anything is not float64.
     """
-    x = np.array(x)
-    with_dx = x.dtype.kind not in "iub"
-    if with_dx:
-        _require_float64("x", x)
-    parameters = dict(layer.named_parameters())
-    for name, p in parameters.items():
-        _require_float64(name, p.data)
+    x = tuple(np.array(a) for a in x) if isinstance(x, tuple) else np.array(x)
+    variables = {name: a for name, a in _named("x", x).items() if a.dtype.kind not in "iub"}
+    parameters = dict(layer_or_loss.named_parameters()) if hasattr(layer_or_loss, "named_parameters") else {}
+    for name, a in (*variables.items(), *((name, p.data) for name, p in parameters.items())):
+        _require_float64(name, a)
 
-    if hasattr(layer, "zero_grad"):
-        layer.zero_grad()
-    y, backward = layer.forward(x, train=True)
-    heads = y if isinstance(y, tuple) else (y,)
-    for head in heads:
-        _require_float64("the output", head)
-    rng = np.random.default_rng(seed)
-    upstream = tuple(rng.standard_normal(head.shape) for head in heads)
-    copies = tuple(dy.copy() for dy in upstream)  # lest a layer work in place
-    dx = backward(copies if isinstance(y, tuple) else copies[0])
-    found = {"x": np.array(dx)} if with_dx else {}  # copies: the forward passes below may use their memory again
+    if hasattr(layer_or_loss, "zero_grad"):
+        layer_or_loss.zero_grad()
+    arguments = (x, True if target is None else target)
+    y, backward = layer_or_loss.forward(*arguments)
+    if target is None:
+        rng = np.random.default_rng(seed)
+        for name, a in _named("the output", y).items():
+            _require_float64(name, a)
+        upstream = tuple(np.asarray(rng.standard_normal(a.shape)) for a in _named("", y).values())
+        copies = tuple(a.copy() for a in upstream)  # lest a layer work in place
+        dx = backward(copies if isinstance(y, tuple) else copies[0])
+    else:
+        upstream, dx = (np.ones(1),), backward()
+    # Copies: the forward passes below may use their memory again.
+    found = {name: np.array(a) for name, a in _named("x", dx).items() if name in variables}
     found |= {name: np.array(p.grad) for name, p in parameters.items() if getattr(p, "grad", None) is not None}
 
     errors = {}
     for name, gradient in found.items():
-        at = parameters[name].data if name in parameters else x
-        expected = numerical_gradient(lambda _: _flat(layer.forward(x, train=True)[0]), at, _flat(upstream), eps)
+        at = variables[name] if name in variables else parameters[name].data
+        expected = numerical_gradient(lambda _: _flat(layer_or_loss.forward(*arguments)[0]), at, _flat(upstream), eps)
         _compare(name, gradient, expected, atol, rtol)
         errors[name] = relative_error(gradient, expected)
     return errors
 
 
-def _flat(y: Array | tuple[Array, ...]) -> Array:
-    """All numbers of an output, or of the heads of one."""
-    return np.concatenate([head.reshape(-1) for head in y]) if isinstance(y, tuple) else y.reshape(-1)
+def _named(name: str, arrays: Any) -> dict[str, Array]:
+    """An array by its name, those of a tuple by theirs."""
+    return {f"{name}[{i}]": a for i, a in enumerate(arrays)} if isinstance(arrays, tuple) else {name: arrays}
+
+
+def _flat(arrays: Any) -> Array:
+    """All numbers of an array, of a tuple of arrays, or of a number."""
+    return np.concatenate([np.ravel(a) for a in (arrays if isinstance(arrays, tuple) else (arrays,))])
 
 
 def _require_float64(name: str, a: Array) -> None:

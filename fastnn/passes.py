@@ -16,7 +16,7 @@ from ._weights import batch_weights
 from .batches import Arrays, Batches, Data, Layout, Slots
 from .layers import Layer
 from .layers.recorded import ModelContext, caller
-from .losses import Loss, computed, counted, is_mean
+from .losses import Loss, computed, counted, is_mean, options_of
 from .step import STRETCH
 
 
@@ -205,7 +205,7 @@ class Evaluation(ModelContext):
 
     def signature(self) -> list[Any]:
         """The loss is part of it."""
-        return [*super().signature(), *getattr(self._loss, "__dict__", {}).values()]
+        return [*super().signature(), *options_of(self._loss)]
 
 
 def evaluation(model: Layer, data: Data, loss: Loss, batch_size: int, drop_last: bool = False) -> Pass:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ._checks import check_loss, check_model, check_y, scores_of_one
+from ._checks import check_loss, check_model, scores_of_one
 from ._errors import ShapeError
 from ._kernels import Array, active
 from ._kernels.replay import Replayer, Results, another, without_gaps
@@ -16,7 +16,7 @@ from .batches import Checked, Layout, Slots, as_slots
 from .layers import Layer
 from .layers.layer import as_real
 from .layers.recorded import ModelContext, caller
-from .losses import Loss, computed, counted, is_mean
+from .losses import Loss, computed, counted, is_mean, options_of, targets_of
 from .optim import Optimizer, bound
 
 STRETCH = 0.05  #: seconds of replay after which Python may serve signals
@@ -51,8 +51,7 @@ class Step(ModelContext):
 
     def signature(self) -> list[Any]:
         """What decides which kernels a step calls, and on what."""
-        options = getattr(self.loss, "__dict__", {})
-        return [*super().signature(), self.loss, *options.values(), *self.optimizer.structure()]
+        return [*super().signature(), *options_of(self.loss), *self.optimizer.structure()]
 
     def memory(self) -> list[Array]:
         """Parameters, and what the optimizer has."""
@@ -162,7 +161,7 @@ class CapturedStep:
             raise ShapeError(f"x: expected at least one sample, got shape {x.shape}")
         if self._last is None or not self._last.holds:  # another last layer may have another number of classes
             self._scores = scores_of_one(model, x)
-        target = check_y(model, y, loss, self._scores, len(x))
+        target = targets_of(loss, y, self._scores, len(x), "y")
         weight = None if sample_weight is None else check_weight(sample_weight, len(x), model.dtype, "sample_weight")
         if Layout.of(target, weight) != self._step.layout:
             found = Layout.of(target, weight)

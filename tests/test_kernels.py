@@ -280,7 +280,18 @@ LARGE: tuple[tuple[tuple[str, ...], Sample], ...] = (
         {"N": 300, "C": 517, "H": 1, "W": 1, "relu": False, "train": True, "eps": 1e-5},
     ),
     (("layer_norm", "layer_norm_backward"), {"N": 300, "D": 390, "eps": 1e-5}),
-    (("softmax", "cross_entropy", "count_correct"), {"N": 2000, "K": 50, "mean": True}),
+    (
+        ("softmax", "cross_entropy", "soft_cross_entropy", "nll", "multi_margin", "count_correct", "count_agreeing"),
+        {
+            **{"N": 2000, "K": 50, "S": 1000, "mean": True, "positions": 2, "ignore_index": 7, "label_smoothing": 0.1},
+            **{"class_mean": True, "p": 1, "margin": 1.0},
+        },
+    ),
+    (
+        ("mse", "l1", "huber", "bce_with_logits", "count_signs"),
+        {"N": 70, "shape": (30, 67), "D": 2010, "mean": True, "factor": 0.5, "delta": 1.0},
+    ),
+    (("l2_penalty", "scale"), {"n": 200_001, "shape": (300, 301), "factor": 0.5}),
     (("sgd",), {"n": 200_001, "T": 4}),
     (("gather_rows",), {"M": 1000, "B": 900, "shape": (13, 17)}),
     (
@@ -536,14 +547,19 @@ def test_sgd_with_every_option(backend: str, dtype: str, momentum: float, nester
         assert_contract(backend, kernel, [param, grad, None, *inputs[3:]], params, dtype, "stored")
 
 
+ALONE = {"positions": 1, "ignore_index": -100}
+PLAIN = {**ALONE, "mean": 1, "label_smoothing": 0.0}
+
+
 @every_backend
 @every_dtype
 @pytest.mark.parametrize("mean", [False, True])
-def test_cross_entropy_of_unknown_labels(backend: str, dtype: str, mean: bool) -> None:
-    kernel = TABLE["cross_entropy"]
-    (scores, _), params = make(kernel, {"N": 5, "K": 4, "mean": mean}, dtype)
-    for label in (-1, 4, 2**62, -(2**63)):
-        assert_contract(backend, kernel, [scores, np.array([0, label, 3, 1, 1])], params, dtype, "stored")
+def test_losses_of_unknown_labels(backend: str, dtype: str, mean: bool) -> None:
+    for kernel in (TABLE["cross_entropy"], TABLE["nll"]):
+        sample = {"N": 5, "K": 4, "S": 5, "mean": mean, **ALONE, "label_smoothing": 0.0}
+        (scores, _, *weights), params = make(kernel, sample, dtype)
+        for label in (-1, 4, 2**62, -(2**63), ALONE["ignore_index"]):
+            assert_contract(backend, kernel, [scores, np.array([0, label, 3, 1, 1]), *weights], params, dtype, "stored")
 
 
 @every_backend
@@ -560,7 +576,7 @@ def test_scores_without_a_softmax(backend: str, dtype: str) -> None:
     scores = np.array([[1, np.nan, 2], [np.nan, 1, 2], [1, 2, np.inf], [-np.inf] * 3, [1, 2, 3]], dtype)
     assert_contract(backend, TABLE["softmax"], [scores], {}, dtype, "stored")
     labels = np.array([0, 0, 0, 0, 0])
-    assert_contract(backend, TABLE["cross_entropy"], [scores, labels], {"mean": False}, dtype, "stored")
+    assert_contract(backend, TABLE["cross_entropy"], [scores, labels, None, None], PLAIN | {"mean": 0}, dtype, "stored")
     (probabilities,) = call(backend, TABLE["softmax"], [scores], {})
     assert np.isnan(probabilities).all(axis=1).tolist() == [True, True, True, True, False]
 
@@ -585,7 +601,7 @@ def test_count_correct_of_ties_and_nans(backend: str, dtype: str, K: int) -> Non
     scores = rng.integers(0, 3, (200, K)).astype(dtype)
     scores[rng.random(scores.shape) < 0.5 / K] = np.nan
     labels = np.where(rng.random(200) < 0.7, scores.argmax(axis=1), rng.integers(-1, K + 1, 200))
-    assert_contract(backend, TABLE["count_correct"], [scores, labels], {}, dtype, "stored")
+    assert_contract(backend, TABLE["count_correct"], [scores, labels, None], ALONE, dtype, "stored")
 
 
 @every_backend
@@ -666,12 +682,32 @@ def zeros(*shape: int, dtype: Any = "float32") -> Array:
         ("linear", (zeros(2, 3, dtype=">f4"), zeros(4, 3), None), {"relu": 0}, DTypeError, "x has foreign byte order"),
         (
             "cross_entropy",
-            (zeros(2, 3), zeros(2, dtype="int32")),
-            {"mean": 1},
+            (zeros(2, 3), zeros(2, dtype="int32"), None, None),
+            PLAIN,
             DTypeError,
             "labels as int64, got int32",
         ),
-        ("cross_entropy", (zeros(2, 3), zeros(3, dtype="int64")), {"mean": 1}, ShapeError, r"labels of shape \(N=2\)"),
+        (
+            "cross_entropy",
+            (zeros(2, 3), zeros(3, dtype="int64"), None, None),
+            PLAIN,
+            ShapeError,
+            r"labels of shape \(N=2\)",
+        ),
+        (
+            "cross_entropy",
+            (zeros(3, 3), zeros(3, dtype="int64"), None, None),
+            PLAIN | {"positions": 2},
+            ShapeError,
+            r"N = 2 · S, got N=3",
+        ),
+        (
+            "count_correct",
+            (zeros(4, 3), zeros(4, dtype="int64"), zeros(3, dtype="bool")),
+            ALONE | {"positions": 2},
+            ShapeError,
+            r"N = 2 · S, got N=4 and S=3",
+        ),
         ("relu_backward", (zeros(2, 6), zeros(2, 5)), {}, ShapeError, "relu_backward: expected y of shape"),
         ("relu_backward", (zeros(2, 6), zeros(3, 4)), {}, ShapeError, "relu_backward: expected y of shape"),
         (
@@ -801,7 +837,7 @@ def zeros(*shape: int, dtype: Any = "float32") -> Array:
             "is nothing but padding",
         ),
         ("softmax", (zeros(2, 0),), {}, ShapeError, "K at least 1"),
-        ("cross_entropy", (zeros(2, 0), zeros(2, dtype="int64")), {"mean": 1}, ShapeError, "K at least 1"),
+        ("cross_entropy", (zeros(2, 0), zeros(2, dtype="int64"), None, None), PLAIN, ShapeError, "K at least 1"),
         ("dropout", (zeros(2), zeros(3, dtype="uint64")), {"p": 1.5}, ValueError, "p from 0 to 1"),
         ("dropout", (zeros(2), zeros(3, dtype="uint64")), {"p": float("nan")}, ValueError, "got nan"),
     ],

@@ -381,7 +381,7 @@ BAD_DATA: dict[str, tuple[Any, Any, type[Exception], str]] = {
     "features": (X[:, :5], Y, fn.ShapeError, r"x: it does not fit the model: 0 \(Linear\): .*6.*got \(1, 5\)"),
     "fewer labels": (X, Y[:-1], fn.ShapeError, r"y: expected labels \(100,\), got \(99,\)"),
     "columns of labels": (X, Y[:, None], fn.ShapeError, r"y: .*got \(100, 1\)"),
-    "one-hot labels": (X, np.eye(CLASSES, dtype=int)[Y], fn.ShapeError, r"y: .*got \(100, 3\)"),
+    "one-hot, one class more": (X, np.eye(CLASSES + 1)[Y], fn.ShapeError, r"y: expected .*\(100, 3\).*got \(100, 4\)"),
     "real labels": (X, Y.astype(float), fn.DTypeError, "y: expected integer labels, got float64"),
     "text labels": (X, Y.astype(str), fn.DTypeError, "y: expected integer labels"),
     "no labels": (X, None, fn.DTypeError, "y: expected integer labels"),
@@ -446,7 +446,9 @@ def test_what_is_no_model_is_refused() -> None:
 
 
 def test_scores_of_images_are_refused() -> None:
-    with pytest.raises(fn.ShapeError, match=r"^x: expected scores \(1, classes\).*\(1, 16, 12, 12\)"):
+    with pytest.raises(
+        fn.ShapeError, match=r"^y: expected labels \(48, 12, 12\), one for each position of the scores, got \(48,\)"
+    ):
         fn.fit(cnn()[:1], *images())
     with pytest.raises(ValueError, match="no parameters"):
         fn.fit(fn.Sequential(fn.ReLU()), X, Y)

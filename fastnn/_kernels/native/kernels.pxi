@@ -9,6 +9,7 @@ include "branches.pxi"
 include "dropout.pxi"
 include "norm.pxi"
 include "loss.pxi"
+include "pointwise.pxi"
 include "optim.pxi"
 include "layout.pxi"
 include "augment.pxi"
@@ -47,6 +48,7 @@ def kernels():
         **dropout_kernels(),
         **norm_kernels(),
         **loss_kernels(),
+        **pointwise_kernels(),
         **optim_kernels(),
         **layout_kernels(),
         **augment_kernels(),

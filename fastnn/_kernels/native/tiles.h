@@ -38,6 +38,7 @@ typedef struct {
 #include "branches_of.h"
 #include "scores_of.h"
 #include "norm_of.h"
+#include "losses_of.h"
 #include "vec_end.h"
 
 #define FLOAT64
@@ -53,6 +54,7 @@ typedef struct {
 #include "branches_of.h"
 #include "scores_of.h"
 #include "norm_of.h"
+#include "losses_of.h"
 #include "vec_end.h"
 #undef FLOAT64
 

@@ -14,9 +14,37 @@ import numpy as np
 from ..._errors import DTypeError, ShapeError
 from ..kernel import Array, Plan, Target
 from ..table import TABLE
-from . import activation, augment, branches, conv, conv_pool, dropout, layout, linear, loss, norm, optim, pooling
+from . import (
+    activation,
+    augment,
+    branches,
+    conv,
+    conv_pool,
+    dropout,
+    layout,
+    linear,
+    loss,
+    norm,
+    optim,
+    pointwise,
+    pooling,
+)
 
-_FAMILIES = (linear, conv, conv_pool, pooling, activation, branches, dropout, loss, optim, layout, augment, norm)
+_FAMILIES = (
+    linear,
+    conv,
+    conv_pool,
+    pooling,
+    activation,
+    branches,
+    dropout,
+    loss,
+    optim,
+    layout,
+    augment,
+    norm,
+    pointwise,
+)
 #: Every row's function, which has the row's name.
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     name: function for family in _FAMILIES for name, function in vars(family).items() if name in TABLE

@@ -46,3 +46,15 @@ def positive(rng: np.random.Generator, shape: tuple[int, ...], d: Mapping[str, i
     """Reals from 0.5 to 2, such as variances."""
     drawn: Array = rng.uniform(0.5, 2, shape)
     return drawn
+
+
+def probabilities(rng: np.random.Generator, shape: tuple[int, ...], d: Mapping[str, int]) -> Array:
+    """Rows that sum to 1."""
+    drawn = rng.random(shape)
+    rows: Array = drawn / drawn.sum(axis=-1, keepdims=True)
+    return rows
+
+
+def zeros_and_ones(rng: np.random.Generator, shape: tuple[int, ...], d: Mapping[str, int]) -> Array:
+    """Answers no and yes."""
+    return rng.integers(0, 2, shape)
