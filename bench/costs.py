@@ -34,6 +34,8 @@ def bytes_moved(call: Call) -> int:
     """
     total = sum(a.nbytes for a in call.targets)
     for arg, a in zip(call.kernel.inputs, call.inputs, strict=True):
+        if a is None:
+            continue
         if call.kernel.name == "gather_rows" and arg.name == "x":
             total += call.targets[0].nbytes
         else:
@@ -43,7 +45,8 @@ def bytes_moved(call: Call) -> int:
 
 def footprint(call: Call) -> int:
     """Bytes of the working set of a call: every array once, whether it is read, written or both."""
-    changed = sum(a.nbytes for arg, a in zip(call.kernel.inputs, call.inputs, strict=True) if arg.inout)
+    pairs = zip(call.kernel.inputs, call.inputs, strict=True)
+    changed: int = sum(a.nbytes for arg, a in pairs if arg.inout and a is not None)
     return bytes_moved(call) - changed
 
 

@@ -26,7 +26,7 @@ class Call:
     shape: Shape
     sizes: dict[str, int]  #: every size of the row by its symbol
     params: dict[str, Any]
-    inputs: list[Array] = field(default_factory=list)
+    inputs: list[Any] = field(default_factory=list)  #: arrays; None for those that the shape is "without"
     targets: tuple[Array, ...] = ()  #: one for each output, in the row's order in memory
 
     def shape_of(self, arg: Arg) -> tuple[int, ...]:
@@ -58,7 +58,7 @@ def shapes(row: str) -> dict[str, Shape]:
     if found := _families().get(family(row)):
         return {name: _tuples({**found["defaults"], **shape}) for name, shape in found["shapes"].items()}
     samples = TABLE[row].samples
-    return {"sample": max(samples, key=lambda shape: sum(a.size for a in make(row, shape).inputs))}
+    return {"sample": max(samples, key=lambda shape: sum(a.size for a in make(row, shape).inputs if a is not None))}
 
 
 def family(row: str) -> str:
@@ -118,6 +118,9 @@ def make(row: str, shape: Shape, dtype: str = "float32", seed: int = 0) -> Call:
     rng = np.random.default_rng(seed)
     call = Call(kernel, shape, sizes(kernel, shape), parameters(kernel, shape))
     for arg in kernel.inputs:
+        if arg.name in shape.get("without", ()):
+            call.inputs.append(None)
+            continue
         # `copy` needs an input in the order that it changes.
         order = (0, 2, 3, 1) if call.params.get("channels_last") is False and len(shape["shape"]) == 4 else arg.order
         call.inputs.append(stored(_value(call, arg, dtype, rng), order))

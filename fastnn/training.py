@@ -85,6 +85,7 @@ def fit(
     def train() -> dict[str, float]:
         order = rng.permutation(len(x)) if shuffle else None
         means, batches = _Means(loss), 0
+        step.optimizer.ahead(-(-stop // batch_size))
         show.begin(-(-stop // batch_size))
         for done, value in training.batches(order, batch_size, stop, means, replay=not listening):
             show.batches(done, means)
@@ -115,6 +116,7 @@ def fit(
     except KeyboardInterrupt:
         _interrupted(model, history)
     finally:
+        step.optimizer.ahead(0)
         show.close()
     for hook in hooks:
         hook.on_train_end(model, history)

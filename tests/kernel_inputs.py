@@ -135,7 +135,13 @@ SPECIAL: dict[str, dict[str, tuple[float, ...]]] = {
     "softmax": {"scores": (-np.inf, 1e4, -1e4, 0.0, 88.0, -104.0, 1e-39)},
     "cross_entropy": {"scores": (-np.inf, 1e4, -1e4, 0.0, 88.0, -104.0, 1e-39)},
     "count_correct": {"scores": (np.nan, np.inf, -np.inf, 0.0, -0.0, 2.0, 2.0)},
+    "power_sum": {"x": (np.nan, np.inf, -np.inf, 0.0, -0.0)},
+    "clip_by_scale": {"grad": _AWKWARD},
+    "clip_by_value": {"grad": _AWKWARD},
     "sgd": {"grad": (np.nan, np.inf, 0.0, 1e-39)},
+    "rmsprop": {"grad": (np.nan, np.inf, 0.0, 1e-39)},
+    "adagrad": {"grad": (np.nan, np.inf, 0.0, 1e-39)},
+    "adam": {"grad": (np.nan, np.inf, 0.0, 1e-39)},
     "gather_rows": {"x": _AWKWARD},
     "copy": {"x": _AWKWARD},
 }

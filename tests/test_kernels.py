@@ -272,7 +272,8 @@ LARGE: tuple[tuple[tuple[str, ...], Sample], ...] = (
     ),
     (("relu", "relu_backward", "dropout", "copy"), {"shape": (50, 33, 13, 11), "p": 0.3, "channels_last": True}),
     (("softmax", "cross_entropy", "count_correct"), {"N": 2000, "K": 50, "mean": True}),
-    (("sgd",), {"n": 200_001, "T": 4}),
+    (("sgd", "rmsprop", "adagrad", "adam"), {"n": 200_001, "T": 4}),
+    (("power_sum", "clip_by_scale", "clip_by_value"), {"n": 200_001, "norm_type": 2.0, "limit": 0.5}),
     (("gather_rows",), {"M": 1000, "B": 900, "shape": (13, 17)}),
 )
 

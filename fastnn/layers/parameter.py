@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -114,15 +115,23 @@ class Segment:
         self.data = k.aligned_zeros(self.starts[-1], dtype)
         self.grad = k.aligned_zeros(self.starts[-1], dtype)
         for p, start in zip(self.parameters, self.starts, strict=False):
-            data, grad = (_view(flat, p, start) for flat in (self.data, self.grad))
+            data, grad = (view(flat, p, start) for flat in (self.data, self.grad))
             data[...] = p.data
             if p.grad is not p.data:  # else the parameter is new and has no gradient yet
                 grad[...] = p.grad
             p.data, p.grad, p.segment = data, grad, self
 
+    def runs(self, keys: Sequence[Any]) -> Iterator[tuple[slice, slice]]:
+        """Neighbours with the same key, None being none: where their numbers lie, and which parameters they are."""
+        for key, run in groupby(range(len(keys)), lambda j: keys[j]):
+            if key is not None:
+                which = list(run)
+                first, stop = which[0], which[-1] + 1
+                yield slice(self.starts[first], self.starts[stop]), slice(first, stop)
 
-def _view(flat: Array, p: Parameter, start: int) -> Array:
-    """The part of a flat buffer that holds p, in p's shape and order in memory."""
+
+def view(flat: Array, p: Parameter, start: int) -> Array:
+    """The part of a flat buffer beside p's segment that belongs to p, in p's shape and order in memory."""
     in_memory = flat[start : start + p.size].reshape([p.shape[axis] for axis in p.order])
     view: Array = in_memory.transpose(np.argsort(p.order))
     return view

@@ -6,6 +6,7 @@ include "max_pool.pxi"
 include "activation.pxi"
 include "dropout.pxi"
 include "loss.pxi"
+include "clip.pxi"
 include "optim.pxi"
 include "layout.pxi"
 
@@ -40,6 +41,7 @@ def kernels():
         **activation_kernels(),
         **dropout_kernels(),
         **loss_kernels(),
+        **clip_kernels(),
         **optim_kernels(),
         **layout_kernels(),
     }

@@ -35,6 +35,7 @@ typedef struct {
 #include "rows_of.h"
 #include "conv_of.h"
 #include "scores_of.h"
+#include "optim_of.h"
 #include "vec_end.h"
 
 #define FLOAT64
@@ -47,6 +48,7 @@ typedef struct {
 #include "rows_of.h"
 #include "conv_of.h"
 #include "scores_of.h"
+#include "optim_of.h"
 #include "vec_end.h"
 #undef FLOAT64
 
