@@ -313,6 +313,7 @@ def _sgd(call: Call, memory_format: Any) -> Callable[[], Any]:
 
 
 def _rmsprop(call: Call, memory_format: Any) -> Callable[[], Any]:
+    rmsprop = import_module("torch.optim.rmsprop").rmsprop
     tensors, (lr, momentum, alpha, eps, weight_decay, maximize), step = _update(call)
     options = {
         "lr": lr,
@@ -324,7 +325,7 @@ def _rmsprop(call: Call, memory_format: Any) -> Callable[[], Any]:
         "maximize": bool(maximize),
         "foreach": True,
     }
-    return lambda: torch.optim.rmsprop.rmsprop(*tensors, step, **options)
+    return lambda: rmsprop(*tensors, step, **options)
 
 
 def _adagrad(call: Call, memory_format: Any) -> Callable[[], Any]:

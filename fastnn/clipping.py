@@ -26,13 +26,14 @@ def clip_grad_norm_(
     check_limit("clip_grad_norm_", "max_norm", max_norm)
     if not norm_type > 0:
         raise ValueError(f"clip_grad_norm_: expected norm_type above 0, got {norm_type!r}")
-    gradients = flat_gradients(parameters)
-    if not gradients:
+    chosen = _chosen(parameters)
+    limits = _limits(chosen, max_norm, norm_type)
+    if limits is None:
         return 0.0
-    norm, scale = _norm(gradients, max_norm, norm_type)
+    norm, scale = limits
     if error_if_nonfinite and not math.isfinite(norm[0]):
         raise RuntimeError(f"clip_grad_norm_: the norm of order {norm_type} of the gradients is {norm[0]}")
-    _scale(gradients, scale)
+    _scale(chosen, scale)
     return float(norm[0])
 
 
@@ -42,30 +43,21 @@ def clip_grad_value_(parameters: Parameter | Iterable[Parameter], clip_value: fl
     Parameters that are frozen, or got no gradient in this step, are left alone. Raises ValueError for a bad clip_value.
     """
     check_limit("clip_grad_value_", "clip_value", clip_value)
-    limit(flat_gradients(parameters), clip_value)
+    limit_values(parameters, clip_value)
 
 
-def flat_gradients(parameters: Parameter | Iterable[Parameter]) -> list[Array]:
-    """This step's gradients as flat arrays, few of them: neighbours in a segment are one."""
-    found = [parameters] if isinstance(parameters, Parameter) else parameters
-    chosen = {id(p): p.segment for p in found if p.used and p.requires_grad}
-    return [
-        segment.grad[where]
-        for segment in {id(segment): segment for segment in chosen.values()}.values()
-        for where, _ in segment.runs([chosen.get(id(p)) is segment or None for p in segment.parameters])
-    ]
+def limit_norm(parameters: Iterable[Parameter], max_norm: float) -> None:
+    """Scale gradients so that their Euclidean norm is at most `max_norm`; by kernels alone."""
+    chosen = _chosen(parameters)
+    limits = _limits(chosen, max_norm, 2.0)
+    if limits is not None:
+        _scale(chosen, limits[1])
 
 
-def limit_norm(gradients: list[Array], max_norm: float) -> None:
-    """Scale them so that their Euclidean norm is at most `max_norm`."""
-    if gradients:
-        _scale(gradients, _norm(gradients, max_norm, 2.0)[1])
-
-
-def limit(gradients: list[Array], clip_value: float) -> None:
-    """Limit each number."""
-    for gradient in gradients:
-        k.clip_by_value(gradient, limit=clip_value)
+def limit_values(parameters: Parameter | Iterable[Parameter], clip_value: float) -> None:
+    """Limit each number of the gradients; by kernels alone."""
+    for gradients in _runs(_chosen(parameters)):
+        k.clip_by_value(gradients, limit=clip_value)
 
 
 def check_limit(what: str, name: str, value: float) -> None:
@@ -74,15 +66,34 @@ def check_limit(what: str, name: str, value: float) -> None:
         raise ValueError(f"{what}: expected {name} of at least 0, got {value!r}")
 
 
-def _norm(gradients: list[Array], max_norm: float, norm_type: float) -> tuple[Array, Array]:
-    """Their norm and the factor that brings it to `max_norm`, each (1,) float64."""
+def _chosen(parameters: Parameter | Iterable[Parameter]) -> list[Parameter]:
+    """Those whose gradients are of this step and not frozen, each once."""
+    found = [parameters] if isinstance(parameters, Parameter) else parameters
+    return list({id(p): p for p in found if p.used and p.requires_grad}.values())
+
+
+def _limits(chosen: list[Parameter], max_norm: float, norm_type: float) -> tuple[Array, Array] | None:
+    """The norm of their gradients and the factor that brings it to `max_norm`, each (1,) float64."""
     total: Array | None = None
-    for gradient in gradients:
-        total = k.power_sum(gradient, total, norm_type=norm_type)
+    for gradients in _runs(chosen):
+        total = k.power_sum(gradients, total, norm_type=norm_type)
+    if total is None:
+        return None
     norm, scale = k.clip_scale(total, norm_type=norm_type, max_norm=max_norm)
     return norm, scale
 
 
-def _scale(gradients: list[Array], scale: Array) -> None:
-    for gradient in gradients:
-        k.clip_by_scale(gradient, scale)
+def _scale(chosen: list[Parameter], scale: Array) -> None:
+    """Each by itself: a factor that is NaN must not come into the gaps between them."""
+    for p in chosen:
+        k.clip_by_scale(p.grad.transpose(p.order).reshape(-1), scale)  # as it lies in memory
+
+
+def _runs(chosen: list[Parameter]) -> list[Array]:
+    """Their gradients as flat arrays, few of them: neighbours in a segment are one."""
+    segments = {id(p): p.segment for p in chosen}
+    return [
+        segment.grad[where]
+        for segment in {id(segment): segment for segment in segments.values()}.values()
+        for where, _ in segment.runs([segments.get(id(p)) is segment or None for p in segment.parameters])
+    ]

@@ -10,7 +10,7 @@ import numpy as np
 from . import _kernels as k
 from ._errors import ShapeError
 from ._kernels import Array, Kernel
-from .clipping import check_limit, flat_gradients, limit, limit_norm
+from .clipping import check_limit, limit_norm, limit_values
 from .layers import Layer
 from .layers.parameter import Parameter, Segment, view
 
@@ -177,9 +177,9 @@ class Optimizer:
 
     def _clip(self) -> None:
         if self.clip_norm is not None:
-            limit_norm(flat_gradients(self._parameters()), self.clip_norm)
+            limit_norm(self._parameters(), self.clip_norm)
         elif self.clip_value is not None:
-            limit(flat_gradients(self._parameters()), self.clip_value)
+            limit_values(self._parameters(), self.clip_value)
 
     def _update(self, i: int, segment: Segment) -> None:
         """Call the kernel for neighbours that took as many steps, among segment i's parameters: mostly for all."""
@@ -254,8 +254,8 @@ class Optimizer:
 
         ``{"state": {index: {"step": steps taken, name: array, …}}, "param_groups": [{"params": [index, …], …}]}``
         where index counts the parameters through all groups; arrays have their parameter's shape and dtype, lie in C
-        order, and are copies. A parameter that took no step has no entry. PyTorch's optimizer loads it, too, once
-        the arrays are tensors.
+        order, and are copies. A parameter that took no step has no entry (in Adagrad it has). PyTorch's optimizer
+        loads it, too, once the arrays are tensors.
         """
         self._check_bound()
         index = {id(p): i for i, p in enumerate(self._parameters())}

@@ -251,6 +251,25 @@ def test_norms_that_are_not_finite(norm_type: float, bad: float) -> None:
     clipped(pair, norm_type, 1.0)
 
 
+def test_a_norm_that_was_nan_is_forgotten() -> None:
+    """It must not stay in the gaps between parameters, which are part of the next norm."""
+    pair = Pair()
+    optimizer = fn.SGD(pair.ours)
+    pair.gradients()
+    pair.ours[0].grad[0, 0] = math.nan
+    assert math.isnan(fn.clip_grad_norm_(pair.ours, 1.0))
+    optimizer.zero_grad()
+    pair.gradients()
+    clipped(pair, 2.0, 1.0)
+
+
+def test_a_parameter_that_comes_twice_counts_once() -> None:
+    p = fn.Parameter(np.zeros(4))
+    p.grad[...], p.used = 2, True
+    assert fn.clip_grad_norm_([p, p], 1.0) == 4
+    np.testing.assert_allclose(p.grad, 0.5, rtol=1e-6)
+
+
 def test_frozen_gradients_do_not_count() -> None:
     pair = Pair()
     pair.gradients()

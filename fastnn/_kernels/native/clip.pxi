@@ -2,6 +2,7 @@
 from libc.math cimport INFINITY, pow
 
 cdef extern from "tiles.h" nogil:
+    double gathered(double, double, bint)
     double power_sum_row_f32(const float*, Py_ssize_t, double)
     double power_sum_row_f64(const double*, Py_ssize_t, double)
     void scale_row_f32(float*, float, Py_ssize_t)
@@ -31,10 +32,7 @@ cdef void power_sum(real* of_type, const call_t* c) noexcept nogil:
     cdef Py_ssize_t i
     parallel(<task_fn>power_sum_task[real], c, sum_parts(c), BYTE * sizeof(real) * c.n[0])
     for i in range(sum_parts(c)):
-        if c.f[0] != INFINITY:
-            total += totals[i]
-        elif totals[i] > total or totals[i] != totals[i]:
-            total = totals[i]
+        total = gathered(total, totals[i], c.f[0] == INFINITY)
     (<double*>c.p[0])[0] = total
 
 
