@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -20,21 +21,24 @@ _BESIDE = ("initial_lr",)  #: what a group may have beside its options: what a s
 
 
 class Group(dict[str, Any]):
-    """A parameter group; a captured step learns of an option that is set."""
+    """A parameter group; what is set in it reaches the kernels of a captured step."""
+
+    changed: Callable[[], None] = staticmethod(k.changed)  #: called after each change
 
     def __setitem__(self, name: str, value: Any) -> None:
         super().__setitem__(name, value)
-        k.changed()
+        self.changed()
 
     def update(self, *args: Any, **options: Any) -> None:
         """Set several options."""
         super().update(*args, **options)
-        k.changed()
+        self.changed()
 
     def setdefault(self, name: str, value: Any = None) -> Any:
         """Set an option that is not there."""
-        k.changed()
-        return super().setdefault(name, value)
+        found = super().setdefault(name, value)
+        self.changed()
+        return found
 
     def pop(self, *args: Any) -> Any:
         """Take an option away."""
@@ -48,6 +52,10 @@ class Group(dict[str, Any]):
     def __ior__(self, other: Any) -> Group:  # type: ignore[override,misc]
         self.update(other)
         return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy belongs to no optimizer that it could tell."""
+        return Group, (dict(self),)
 
 
 class Pacer(Protocol):
@@ -95,6 +103,7 @@ class Optimizer:
         self._state: list[dict[str, Array]] = []  # of each segment, by name
         self._steps: list[Array] = []  # taken by each parameter of a segment; kernels count them
         self._hyper: list[Array] = []  # each group's options as kernels read them
+        self._choices: list[tuple[bool, ...]] = []  # of each group, which state it leaves out
         self._plans: list[tuple[Array, Array]] = []  # of each group: see `follow`
         self._waiting: list[Callable[[], None]] = []
         if params is not None:
@@ -125,6 +134,9 @@ class Optimizer:
         self._state = [{} for _ in self._segments]
         self._steps = [np.zeros(len(segment.parameters), np.int64) for _, segment in self._segments]
         self._hyper = [np.array(self._options(group), np.float64) for group in made]
+        self._choices = [self._choice(group) for group in made]
+        for number, group in enumerate(made):
+            group.changed = partial(self._option_changed, number)
         for action in self._waiting:
             action()
 
@@ -175,6 +187,17 @@ class Optimizer:
         for group, hyper in zip(self.param_groups, self._hyper, strict=True):
             hyper[:] = self._options(group)
 
+    def _option_changed(self, number: int) -> None:
+        """Mostly it is enough to write the options; a captured step need not ask what else is different."""
+        group = self.param_groups[number]
+        self._hyper[number][:] = self._options(group)
+        if self._choice(group) != self._choices[number]:
+            self._choices[number] = self._choice(group)
+            k.changed()
+
+    def _choice(self, group: Mapping[str, Any]) -> tuple[bool, ...]:
+        return tuple(fill is None for fill in self._buffers(group).values())
+
     def _clip(self) -> None:
         if self.clip_norm is not None:
             limit_norm(self._parameters(), self.clip_norm)
@@ -208,8 +231,8 @@ class Optimizer:
         """What, beside the parameters that have gradients, decides which kernels `step` calls on which arrays."""
         found: list[Any] = [self.clip_norm, self.clip_value, *self._plans]
         for (number, segment), taken in zip(self._segments, self._steps, strict=True):
-            choices = tuple(fill is None for fill in self._buffers(self.param_groups[number]).values())
-            found += (segment, choices, tuple((taken == taken[0]).tolist()))  # who took other steps is updated apart
+            alike = tuple((taken == taken[0]).tolist())  # who took other steps is updated apart
+            found += (segment, self._choice(self.param_groups[number]), alike)
         return found
 
     def memory(self) -> list[Array]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -45,10 +45,6 @@ class Schedule(Callback):
         """The rate in an epoch, counted from 0, of a group, by its number, that began with the rate `base`."""
         raise TypeError(f"{type(self).__name__} does not define its rate")
 
-    def momentum(self, epoch: int, group: int) -> float | None:
-        """The momentum, or β₁, that goes with it; None where it is left alone."""
-        return None
-
     def step(self) -> None:
         """Go on to the next epoch, or update."""
         self.last_epoch += 1
@@ -80,8 +76,8 @@ class Schedule(Callback):
             _set(group, *self._options(self.last_epoch, number))
 
     def _options(self, epoch: int, number: int) -> tuple[float, ...]:
-        lr, momentum = self.lr(epoch, self.base_lrs[number], number), self.momentum(epoch, number)
-        return (lr,) if momentum is None else (lr, momentum)
+        """What it moves: the rate, and perhaps the momentum or β₁."""
+        return (self.lr(epoch, self.base_lrs[number], number),)
 
     # --- in `fit` -----------------------------------------------------------------------------------------------------
 
@@ -278,25 +274,36 @@ class OneCycleLR(Schedule):
         super().__init__(optimizer, last_epoch, interval=interval)
 
     def lr(self, epoch: int, base: float, group: int) -> float:
-        most = self._of("max_lr", group)
-        first = most / self.div_factor
-        last = first / self.final_div_factor
-        return self._phase(epoch, (first, most, first, last) if len(self._ends) == 3 else (first, most, last))
+        return self._options(epoch, group)[0]
 
-    def momentum(self, epoch: int, group: int) -> float | None:
-        if not self.cycle_momentum:
-            return None
-        least, most = self._of("base_momentum", group), self._of("max_momentum", group)
-        return self._phase(epoch, (most, least, most, most) if len(self._ends) == 3 else (most, least, most))
+    def _options(self, epoch: int, number: int) -> tuple[float, ...]:
+        phase, share = self._place(epoch)
+        corners = self._corners[number]
+        return tuple([self._along(values[phase], values[phase + 1], share) for values in corners])
 
-    def _phase(self, epoch: int, values: tuple[float, ...]) -> float:
-        """Where between the values, of which each phase goes from one to the next, the update lies."""
+    def _place(self, epoch: int) -> tuple[int, float]:
+        """In which phase an update lies, and where."""
         if epoch > self.total_steps:
             raise ValueError(f"OneCycleLR: it ends after {self.total_steps} steps, and this is step {epoch + 1}")
-        phase = next((i for i, end in enumerate(self._ends[:-1]) if epoch <= end), len(self._ends) - 1)
+        phase = bisect_left(self._ends, epoch, hi=len(self._ends) - 1)
         start = self._ends[phase - 1] if phase else 0.0
         length = self._ends[phase] - start
-        return self._along(values[phase], values[phase + 1], (epoch - start) / length if length else 1.0)
+        return phase, (epoch - start) / length if length else 1.0
+
+    def _begin(self) -> None:
+        self._corners = [self._corners_of(number) for number in range(len(self.optimizer.param_groups))]
+        super()._begin()
+
+    def _corners_of(self, group: int) -> list[tuple[float, ...]]:
+        """Of all that moves in a group, where each phase begins, and where the last one ends."""
+        most, three = self._of("max_lr", group), len(self._ends) == 3
+        first = most / self.div_factor
+        last = first / self.final_div_factor
+        corners: list[tuple[float, ...]] = [(first, most, first, last) if three else (first, most, last)]
+        if self.cycle_momentum:
+            low, high = self._of("base_momentum", group), self._of("max_momentum", group)
+            corners.append((high, low, high, high) if three else (high, low, high))
+        return corners
 
     def _of(self, name: str, group: int) -> float:
         value = getattr(self, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -373,6 +374,25 @@ def test_state_goes_to_pytorch_and_back(name: str, options: dict[str, Any]) -> N
     for _ in range(3):
         pair.step(again)
         pair.assert_equal()
+
+
+def test_a_copy_goes_on_by_itself() -> None:
+    pair = Pair()
+    optimizer = pair.optimizers("Adam", {}, split=True)[0]
+    pair.gradients()
+    optimizer.step()
+    ours, other = copy.deepcopy((pair.ours, optimizer))
+    other.param_groups[0]["lr"] = 0.25
+    assert optimizer.param_groups[0]["lr"] == 1e-3
+    for each in (pair.ours, ours):
+        for p in each:
+            p.grad[...], p.used = 1, True
+    optimizer.step()
+    optimizer.param_groups[0]["lr"] = 0.25
+    other.step()
+    assert (ours[0].data != pair.ours[0].data).all()
+    for p, q in zip(ours[1:], pair.ours[1:], strict=True):
+        assert p.data.tobytes() == q.data.tobytes()
 
 
 def test_pytorchs_adagrad_takes_a_state_before_the_first_step() -> None:
