@@ -34,8 +34,13 @@ TWICE = {"batch_norm_backward": ("dy", "x")}
 def bytes_moved(call: Call) -> int:
     """Bytes that a call reads and writes, every array once, those changed in place and those of `TWICE` twice."""
     twice = TWICE.get(call.kernel.name, ())
-    again = (a.nbytes for arg, a in zip(call.kernel.inputs, call.inputs, strict=True) if arg.inout or arg.name in twice)
-    return footprint(call) + sum(again)
+    again = (
+        a.nbytes
+        for arg, a in zip(call.kernel.inputs, call.inputs, strict=True)
+        if a is not None and (arg.inout or arg.name in twice)
+    )
+    moved: int = footprint(call) + sum(again)
+    return moved
 
 
 def footprint(call: Call) -> int:
@@ -45,8 +50,10 @@ def footprint(call: Call) -> int:
     """
     total: int = sum(a.nbytes for a in call.targets)
     for arg, a in zip(call.kernel.inputs, call.inputs, strict=True):
+        if a is None:
+            continue
         selects = call.kernel.name == "gather_rows" and arg.name == "x"
-        total += call.targets[0].nbytes if selects else 0 if a is None else a.nbytes
+        total += call.targets[0].nbytes if selects else a.nbytes
     return total
 
 

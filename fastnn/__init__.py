@@ -5,6 +5,7 @@ from ._errors import DTypeError, ShapeError
 from ._kernels import get_num_threads, set_num_threads, use_backend
 from .callbacks import BestModel, Callback, CSVLogger, EarlyStopping
 from .checkpoint import CheckpointError, load, save
+from .clipping import clip_grad_norm_, clip_grad_value_
 from .gradcheck import GradientError, gradcheck, numerical_gradient
 from .history import History
 from .init import manual_seed
@@ -44,8 +45,20 @@ from .losses import (
     MultiMarginLoss,
     NLLLoss,
 )
-from .optim import SGD
+from .optim import SGD, Adagrad, Adam, AdamW, RMSprop
 from .resume import Checkpoint
+from .schedules import (
+    CosineAnnealingLR,
+    ExponentialLR,
+    LambdaLR,
+    LinearLR,
+    MultiStepLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    Schedule,
+    SequentialLR,
+    StepLR,
+)
 from .step import CapturedStep, CaptureError, capture
 from .training import evaluate, fit
 
@@ -53,6 +66,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
     "AdaptiveAvgPool2d",
     "AvgPool2d",
     "BCEWithLogitsLoss",
@@ -67,11 +83,13 @@ __all__ = [
     "CheckpointError",
     "Conv2d",
     "ConvTranspose2d",
+    "CosineAnnealingLR",
     "CrossEntropyLoss",
     "Cutout",
     "DTypeError",
     "Dropout",
     "EarlyStopping",
+    "ExponentialLR",
     "Flatten",
     "GradientError",
     "History",
@@ -79,23 +97,34 @@ __all__ = [
     "JointLoss",
     "L1Loss",
     "L2Penalty",
+    "LambdaLR",
     "Layer",
     "LayerNorm",
     "Linear",
+    "LinearLR",
     "MSELoss",
     "MaxPool2d",
     "MultiMarginLoss",
+    "MultiStepLR",
     "NLLLoss",
+    "OneCycleLR",
     "Parallel",
     "Parameter",
+    "RMSprop",
     "RandomCrop",
     "RandomHorizontalFlip",
     "RandomShift",
     "ReLU",
+    "ReduceLROnPlateau",
     "Residual",
+    "Schedule",
     "Sequential",
+    "SequentialLR",
     "ShapeError",
+    "StepLR",
     "capture",
+    "clip_grad_norm_",
+    "clip_grad_value_",
     "data",
     "evaluate",
     "fit",

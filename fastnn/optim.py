@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import groupby
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from . import _kernels as k
-from ._kernels import Array
+from ._errors import ShapeError
+from ._kernels import Array, Kernel
+from .clipping import check_limit, limit_norm, limit_values
 from .layers import Layer
 from .layers.parameter import Parameter, Segment, view
 
 Params = Iterable[Parameter] | Iterable[Mapping[str, Any]]
 
+_BESIDE = ("initial_lr",)  #: what a group may have beside its options: what a schedule begins with, as in PyTorch
+
 
 class Group(dict[str, Any]):
-    """A parameter group; a captured step learns of an option that is set."""
+    """A parameter group; what is set in it reaches the kernels of a captured step."""
+
+    changed: Callable[[], None] = staticmethod(k.changed)  #: called after each change
 
     def __setitem__(self, name: str, value: Any) -> None:
         super().__setitem__(name, value)
-        k.changed()
+        self.changed()
 
     def update(self, *args: Any, **options: Any) -> None:
         """Set several options."""
         super().update(*args, **options)
-        k.changed()
+        self.changed()
 
     def setdefault(self, name: str, value: Any = None) -> Any:
         """Set an option that is not there."""
-        k.changed()
-        return super().setdefault(name, value)
+        found = super().setdefault(name, value)
+        self.changed()
+        return found
 
     def pop(self, *args: Any) -> Any:
         """Take an option away."""
@@ -46,26 +53,65 @@ class Group(dict[str, Any]):
         self.update(other)
         return self
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy belongs to no optimizer that it could tell."""
+        return Group, (dict(self),)
+
+
+class Pacer(Protocol):
+    """A schedule that moves options with every update: see `Optimizer.ahead`."""
+
+    def settle(self) -> None:
+        """Note how many updates there were, and write the options of the next one into the groups."""
+        ...
+
+    def rates(self, steps: int) -> list[Array]:
+        """For each group, lr, or lr and momentum or beta1, of the updates that follow: (steps, 1 or 2) float64."""
+        ...
+
 
 class Optimizer:
     """Base of optimizers: parameter groups and the segments in which they lie.
 
     params: parameters, or PyTorch's dictionaries ``{"params": …, "lr": …}`` with options of their own; may be left out
     where `fit` fills it in. `param_groups` holds the groups; options may be changed there between steps.
+    clip_norm, clip_value: limit this optimizer's gradients before each update, as `clip_grad_norm_` (Euclidean norm)
+    and `clip_grad_value_` do; one of them at most.
+
+    An optimizer of one's own names its kernel, and says which options and which state it takes.
     """
 
     names_calls = True  #: in messages, kernels that it calls are named after it
+    kernel: Kernel  #: called with the numbers, their gradient, the state (see `_buffers`), options and step counts
+    _needs_state: ClassVar[bool] = False  #: whether PyTorch's has state before the first step
 
-    def __init__(self, params: Params | None, **defaults: Any) -> None:
+    def __init__(
+        self, params: Params | None, *, clip_norm: float | None = None, clip_value: float | None = None, **defaults: Any
+    ) -> None:
+        name = type(self).__name__
+        if clip_norm is not None and clip_value is not None:
+            raise ValueError(f"{name}: expected clip_norm or clip_value, got both")
+        for what, value in (("clip_norm", clip_norm), ("clip_value", clip_value)):
+            if value is not None:
+                check_limit(name, what, value)
+        self.clip_norm, self.clip_value = clip_norm, clip_value
         self.defaults = defaults
         self._check(defaults)
         self.param_groups: list[Group] = []
-        self._segments: list[tuple[Group, Segment]] = []
-        self._state: dict[int, dict[str, Array]] = {}
-        self._steps: dict[int, Array] = {}  # taken by each parameter of a segment; kernels count them
-        self._hyper: dict[tuple[int, int], Array] = {}  # options as kernels read them, for the run that begins there
+        self.pacer: Pacer | None = None
+        self._segments: list[tuple[int, Segment]] = []  # each with the number of its group
+        self._state: list[dict[str, Array]] = []  # of each segment, by name
+        self._steps: list[Array] = []  # taken by each parameter of a segment; kernels count them
+        self._hyper: list[Array] = []  # each group's options as kernels read them
+        self._choices: list[tuple[bool, ...]] = []  # of each group, which state it leaves out
+        self._plans: list[tuple[Array, Array]] = []  # of each group: see `follow`
+        self._waiting: list[Callable[[], None]] = []
         if params is not None:
             self.bind(params)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        k.changed()
 
     def bind(self, params: Params) -> None:
         """Take the parameters to be updated. Their values move into this optimizer's flat buffers."""
@@ -75,18 +121,34 @@ class Optimizer:
         if not entries:
             raise ValueError(f"{type(self).__name__}: got no parameters")
         groups = entries if isinstance(entries[0], Mapping) else [{"params": entries}]
-        self.param_groups = [self._group(group) for group in groups]
-        everything = [p for group in self.param_groups for p in group["params"]]
+        made = [self._group(group) for group in groups]
+        everything = [p for group in made for p in group["params"]]
         if len({id(p) for p in everything}) != len(everything):
             raise ValueError(f"{type(self).__name__}: a parameter appears twice")
-        for group in self.param_groups:
+        self.param_groups = made
+        for number, group in enumerate(made):
             by_dtype: dict[str, list[Parameter]] = {}
             for p in group["params"]:
                 by_dtype.setdefault(p.dtype.name, []).append(p)
-            self._segments += [(group, Segment(same)) for same in by_dtype.values()]
+            self._segments += [(number, Segment(same)) for same in by_dtype.values()]
+        self._state = [{} for _ in self._segments]
+        self._steps = [np.zeros(len(segment.parameters), np.int64) for _, segment in self._segments]
+        self._hyper = [np.array(self._options(group), np.float64) for group in made]
+        self._choices = [self._choice(group) for group in made]
+        for number, group in enumerate(made):
+            group.changed = partial(self._option_changed, number)
+        for action in self._waiting:
+            action()
+
+    def when_bound(self, action: Callable[[], None]) -> None:
+        """Call `action` once there are parameters: now, or at the end of `bind`."""
+        if self.param_groups:
+            action()
+        else:
+            self._waiting.append(action)
 
     def _group(self, group: Mapping[str, Any]) -> Group:
-        unknown = set(group) - {"params", *self.defaults}
+        unknown = set(group) - {"params", *self.defaults, *_BESIDE}
         if unknown or "params" not in group:
             raise ValueError(
                 f"{type(self).__name__}: a group has 'params' and any of {sorted(self.defaults)}, got {sorted(group)}"
@@ -98,119 +160,215 @@ class Optimizer:
         self._check(full)
         return full
 
+    # --- steps --------------------------------------------------------------------------------------------------------
+
     def zero_grad(self) -> None:
         """Set all gradients to zero and begin a new step (a `step` begins one by itself)."""
-        for group in self.param_groups:
-            for p in group["params"]:
-                p.zero_grad()
+        for p in self._parameters():
+            p.zero_grad()
 
     def step(self) -> None:
         """Update all parameters that got a gradient since the last step and are not frozen; this ends the step."""
-        if not self.param_groups:
-            raise ValueError(f"{type(self).__name__} has no parameters: pass model.parameters()")
-        for i, (group, segment) in enumerate(self._segments):
+        self._check_bound()
+        self._clip()
+        self.refresh()
+        for (plan, position), hyper in zip(self._plans, self._hyper, strict=False):
+            k.next_rates(plan, position, hyper)
+        for i, (number, segment) in enumerate(self._segments):
             if any(p.segment is not segment for p in segment.parameters):  # another optimizer took them over
                 segment = Segment(segment.parameters)
-                self._segments[i] = (group, segment)
-            if i not in self._steps:
-                self._steps[i] = np.zeros(len(segment.parameters), np.int64)
-            taken, options = self._steps[i], self._options(group)
-            for start, stop in self._runs(segment, taken.tolist()):
-                hyper = self._hyper.get((i, start))
-                if hyper is None:
-                    hyper = self._hyper[i, start] = np.empty(len(options))
-                hyper[:] = options
-                where = slice(segment.starts[start], segment.starts[stop])
-                self._update(group, segment, i, where, hyper, taken[start:stop])
+                self._segments[i] = (number, segment)
+            self._update(i, segment)
             for p in segment.parameters:
                 p.used = False
 
     def refresh(self) -> None:
-        """Write options that changed to where the kernels of a captured step read them."""
-        for (i, _), hyper in self._hyper.items():
-            hyper[:] = self._options(self._segments[i][0])
+        """Write options to where kernels read them, those of a captured step, too."""
+        for group, hyper in zip(self.param_groups, self._hyper, strict=True):
+            hyper[:] = self._options(group)
+
+    def _option_changed(self, number: int) -> None:
+        """Mostly it is enough to write the options; a captured step need not ask what else is different."""
+        group = self.param_groups[number]
+        self._hyper[number][:] = self._options(group)
+        if self._choice(group) != self._choices[number]:
+            self._choices[number] = self._choice(group)
+            k.changed()
+
+    def _choice(self, group: Mapping[str, Any]) -> tuple[bool, ...]:
+        return tuple(fill is None for fill in self._buffers(group).values())
+
+    def _clip(self) -> None:
+        if self.clip_norm is not None:
+            limit_norm(self._parameters(), self.clip_norm)
+        elif self.clip_value is not None:
+            limit_values(self._parameters(), self.clip_value)
+
+    def _update(self, i: int, segment: Segment) -> None:
+        """Call the kernel for neighbours that took as many steps, among segment i's parameters: mostly for all."""
+        number = self._segments[i][0]
+        wanted, taken = self._buffers(self.param_groups[number]), self._steps[i]
+        state = [None if fill is None else self._buffer(i, name, fill) for name, fill in wanted.items()]
+        alike = zip(segment.parameters, taken.tolist(), strict=True)
+        for where, which in segment.runs([steps if p.used and p.requires_grad else None for p, steps in alike]):
+            parts = [None if a is None else a[where] for a in state]
+            self.kernel(segment.data[where], segment.grad[where], *parts, self._hyper[number], taken[which])
+
+    def _buffer(self, i: int, name: str, fill: float) -> Array:
+        """State beside segment i, one number for each of its numbers."""
+        state, segment = self._state[i], self._segments[i][1]
+        if name not in state:
+            state[name] = k.aligned_zeros(len(segment.data), segment.data.dtype.name)
+            state[name][:] = fill
+        return state[name]
+
+    def _parameters(self) -> list[Parameter]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+    # --- what a captured step has to know -----------------------------------------------------------------------------
 
     def structure(self) -> list[Any]:
         """What, beside the parameters that have gradients, decides which kernels `step` calls on which arrays."""
-        found: list[Any] = []
-        for i, (group, segment) in enumerate(self._segments):
-            taken = self._steps.get(i)
-            alike = tuple([True] * len(segment.parameters) if taken is None else (taken == taken[0]).tolist())
-            found += (segment, *self._choices(group), alike)  # those that took other steps are updated apart
+        found: list[Any] = [self.clip_norm, self.clip_value, *self._plans]
+        for (number, segment), taken in zip(self._segments, self._steps, strict=True):
+            alike = tuple((taken == taken[0]).tolist())  # who took other steps is updated apart
+            found += (segment, self._choice(self.param_groups[number]), alike)
         return found
 
     def memory(self) -> list[Array]:
         """The arrays that the kernels of `step` read."""
-        state = [a for arrays in self._state.values() for a in arrays.values()]
+        state = [a for arrays in self._state for a in arrays.values()]
         flat = [a for _, segment in self._segments for a in (segment.data, segment.grad)]
-        return [*flat, *state, *self._steps.values(), *self._hyper.values()]
+        plans = [a for arrays in self._plans for a in arrays]
+        return [*flat, *state, *plans, *self._steps, *self._hyper]
+
+    # --- options that move with every update --------------------------------------------------------------------------
 
     def ahead(self, steps: int) -> None:
-        """So many updates follow, and Python may not see where each begins; 0 when there are no more."""
+        """So many updates follow, and Python may not see where each begins: a schedule by batch plans their options.
+
+        0 when there are no more: from then on options are those in the groups.
+        """
+        if self.pacer is None:
+            return
+        self.pacer.settle()
+        self.follow(self.pacer.rates(steps) if steps else [])
+        if not steps:
+            self.pacer = None
+
+    def follow(self, rates: Sequence[Array]) -> None:
+        """Each update takes the next row of these, by a kernel: for each group, its first options, (steps, 1 or 2).
+
+        None of them, ``[]``, to go on with the options in the groups.
+        """
+        if [rows.shape for rows in rates] != [plan.shape for plan, _ in self._plans]:
+            self._plans = [(np.empty(rows.shape), np.empty(1, np.int64)) for rows in rates]
+        for (plan, position), rows in zip(self._plans, rates, strict=True):
+            plan[...], position[0] = rows, 0
+
+    def followed(self) -> int:
+        """How many updates there were since `follow`."""
+        return int(self._plans[0][1][0]) if self._plans else 0
+
+    # --- state as a dictionary ----------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything with which training goes on, laid out as PyTorch's: arrays, numbers, lists.
+        """Everything with which training goes on, laid out as PyTorch's: arrays, numbers, strings, lists and tuples.
 
         ``{"state": {index: {"step": steps taken, name: array, …}}, "param_groups": [{"params": [index, …], …}]}``
+        where index counts the parameters through all groups; arrays have their parameter's shape and dtype, lie in C
+        order, and are copies. A parameter that took no step has no entry (in Adagrad it has). PyTorch's optimizer
+        loads it, too, once the arrays are tensors.
         """
-        index = {id(p): i for i, p in enumerate(p for group in self.param_groups for p in group["params"])}
+        self._check_bound()
+        index = {id(p): i for i, p in enumerate(self._parameters())}
         state = {}
-        for i, taken in self._steps.items():
-            segment = self._segments[i][1]
-            for p, start, steps in zip(segment.parameters, segment.starts, taken.tolist(), strict=False):
-                arrays = {name: view(flat, p, start).copy() for name, flat in self._state.get(i, {}).items()}
-                state[index[id(p)]] = {"step": steps, **arrays}
+        for i, (number, segment) in enumerate(self._segments):
+            if self._needs_state:
+                for name, fill in self._buffers(self.param_groups[number]).items():
+                    self._buffer(i, name, fill or 0.0)
+            for p, start, steps in zip(segment.parameters, segment.starts, self._steps[i].tolist(), strict=False):
+                if steps or self._needs_state:
+                    arrays = {name: np.array(view(flat, p, start), order="C") for name, flat in self._state[i].items()}
+                    state[index[id(p)]] = {"step": steps, **arrays}
         groups = [{**group, "params": [index[id(p)] for p in group["params"]]} for group in self.param_groups]
-        return {"state": state, "param_groups": groups}
+        return {"state": dict(sorted(state.items())), "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on where a `state_dict` was made, in place."""
-        for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
-            group.update({name: value for name, value in saved.items() if name != "params"})
-        index = {id(p): i for i, p in enumerate(p for group in self.param_groups for p in group["params"])}
-        for i, (_, segment) in enumerate(self._segments):
-            taken = self._steps.setdefault(i, np.zeros(len(segment.parameters), np.int64))
-            for j, (p, start) in enumerate(zip(segment.parameters, segment.starts, strict=False)):
-                entry = dict(state_dict["state"].get(index[id(p)], {}))
-                taken[j] = entry.pop("step", 0)
-                for name, value in entry.items():
-                    view(self._buffer(name, i, segment), p, start)[...] = value
+        """Go on where a `state_dict` was made, this optimizer's or PyTorch's, with as many parameters in each group.
 
-    def _runs(self, segment: Segment, taken: list[int]) -> Iterator[tuple[int, int]]:
-        """(start, stop) of neighbours among the segment's parameters that are updated alike: mostly one run."""
+        Values are copied, in the parameters' dtype. Options that only PyTorch has are passed over, those that only
+        fastnn has stay as they are. Raises ValueError, KeyError or `ShapeError`, and nothing has changed then.
+        """
+        self._check_bound()
+        saved = state_dict["param_groups"]
+        ours, theirs = ([len(group["params"]) for group in groups] for groups in (self.param_groups, saved))
+        if ours != theirs:
+            raise ValueError(f"{type(self).__name__}: expected groups of {ours} parameters, got {theirs}")
+        options = [self._loaded_options(group, from_) for group, from_ in zip(self.param_groups, saved, strict=True)]
+        keys = [key for group in saved for key in group["params"]]
+        entries = {id(p): state_dict["state"].get(key, {}) for p, key in zip(self._parameters(), keys, strict=True)}
+        for i, p in enumerate(self._parameters()):
+            self._check_entry(i, p, entries[id(p)])
+        for group, loaded in zip(self.param_groups, options, strict=True):
+            group.update(loaded)
+        for i, (number, segment) in enumerate(self._segments):
+            self._load_segment(i, segment, self._buffers(self.param_groups[number]), entries)
 
-        def key(j: int) -> int | None:
-            p = segment.parameters[j]
-            return taken[j] if p.used and p.requires_grad else None
+    def _loaded_options(self, group: Group, saved: Mapping[str, Any]) -> dict[str, Any]:
+        options = {name: saved[name] for name in (*self.defaults, *_BESIDE) if name in saved}
+        if "betas" in options:
+            options["betas"] = tuple(options["betas"])  # JSON has lists
+        self._check({**group, **options})
+        return options
 
-        for steps, run in groupby(range(len(segment.parameters)), key):
-            if steps is not None:
-                where = list(run)
-                yield where[0], where[-1] + 1
+    def _check_entry(self, i: int, p: Parameter, entry: Mapping[str, Any]) -> None:
+        known = self._buffers(self.defaults)
+        for name, value in entry.items():
+            if name == "step" or value is None:
+                continue
+            if name not in known:
+                raise ValueError(f"{type(self).__name__}: expected state of {sorted(known)}, got {name!r}")
+            if np.shape(value) != p.shape:
+                shape = np.shape(value)
+                raise ShapeError(f"{type(self).__name__}: expected {name} of parameter {i} as {p.shape}, got {shape}")
 
-    def _buffer(self, name: str, i: int, segment: Segment) -> Array:
-        """State beside segment i, one number for each of its numbers, zero at first."""
-        state = self._state.setdefault(i, {})
-        if name not in state:
-            state[name] = k.aligned_zeros(len(segment.data), segment.data.dtype.name)
-        return state[name]
+    def _load_segment(
+        self,
+        i: int,
+        segment: Segment,
+        wanted: Mapping[str, float | None],
+        entries: Mapping[int, Mapping[str, Any]],
+    ) -> None:
+        for name, flat in self._state[i].items():
+            flat[:] = wanted[name] or 0.0
+        for j, (p, start) in enumerate(zip(segment.parameters, segment.starts, strict=False)):
+            arrays = {name: a for name, a in entries[id(p)].items() if name != "step" and a is not None}
+            self._steps[i][j] = int(entries[id(p)].get("step", bool(arrays)))  # PyTorch's SGD does not count
+            for name, value in arrays.items():
+                view(self._buffer(i, name, wanted[name] or 0.0), p, start)[...] = value
+
+    # --- what an optimizer defines ------------------------------------------------------------------------------------
+
+    def _check_bound(self) -> None:
+        if not self.param_groups:
+            raise ValueError(f"{type(self).__name__} has no parameters: pass model.parameters()")
 
     def _check(self, options: Mapping[str, Any]) -> None:
         raise TypeError(f"{type(self).__name__} does not define which options are valid")
 
     def _options(self, group: Mapping[str, Any]) -> list[float]:
-        """The options that the kernel reads, as numbers, which may change from step to step."""
+        """The options that the kernel reads, as numbers: lr first, then momentum or beta1 if there is one."""
         raise TypeError(f"{type(self).__name__} does not define what its kernel reads")
 
-    def _choices(self, group: Mapping[str, Any]) -> tuple[Any, ...]:
-        """What the options decide about the kernels and arrays of a step."""
-        return ()
+    def _buffers(self, group: Mapping[str, Any]) -> dict[str, float | None]:
+        """The kernel's state by PyTorch's names: what each begins with, None for what these options leave out."""
+        raise TypeError(f"{type(self).__name__} does not define its state")
 
-    def _update(
-        self, group: Mapping[str, Any], segment: Segment, i: int, where: slice, hyper: Array, steps: Array
-    ) -> None:
-        """Call the kernel for the numbers `where` of segment i; `steps`, of these parameters, is counted up by it."""
-        raise TypeError(f"{type(self).__name__} defines no update")
+    def _check_least(self, options: Mapping[str, Any], *names: str) -> None:
+        for name in names:
+            if not options[name] >= 0:
+                raise ValueError(f"{type(self).__name__}: expected {name} of at least 0, got {options[name]!r}")
 
 
 def bound(optimizer: Optimizer | None, model: Layer) -> Optimizer:
@@ -234,6 +392,8 @@ class SGD(Optimizer):
     p -= lr · (g + momentum · buffer with Nesterov, else buffer). maximize climbs instead.
     """
 
+    kernel = k.sgd
+
     def __init__(
         self,
         params: Params | None = None,
@@ -244,6 +404,8 @@ class SGD(Optimizer):
         nesterov: bool = False,
         *,
         maximize: bool = False,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
     ) -> None:
         super().__init__(
             params,
@@ -253,23 +415,201 @@ class SGD(Optimizer):
             weight_decay=weight_decay,
             nesterov=nesterov,
             maximize=maximize,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
         )
 
     def _check(self, options: Mapping[str, Any]) -> None:
-        for name in ("lr", "momentum", "weight_decay"):
-            if not options[name] >= 0:
-                raise ValueError(f"SGD: expected {name} of at least 0, got {options[name]!r}")
+        self._check_least(options, "lr", "momentum", "weight_decay")
         if options["nesterov"] and (options["momentum"] <= 0 or options["dampening"] != 0):
             raise ValueError("SGD: nesterov needs a momentum above 0 and no dampening")
 
     def _options(self, group: Mapping[str, Any]) -> list[float]:
         return [group[name] for name in ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize")]
 
-    def _choices(self, group: Mapping[str, Any]) -> tuple[Any, ...]:
-        return (bool(group["momentum"]),)
+    def _buffers(self, group: Mapping[str, Any]) -> dict[str, float | None]:
+        return {"momentum_buffer": 0.0 if group["momentum"] else None}
 
-    def _update(
-        self, group: Mapping[str, Any], segment: Segment, i: int, where: slice, hyper: Array, steps: Array
+
+class RMSprop(Optimizer):
+    """RMSprop (Tieleman and Hinton, 2012), as PyTorch's RMSprop computes it:
+
+    g = grad + weight_decay · p; s = alpha · s + (1 - alpha) · g²; with centered, m = alpha · m + (1 - alpha) · g and
+    s - m² takes the place of s; buffer = momentum · buffer + g / (√s + eps); p -= lr · buffer. maximize climbs instead.
+    """
+
+    kernel = k.rmsprop
+
+    def __init__(
+        self,
+        params: Params | None = None,
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+        *,
+        maximize: bool = False,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
     ) -> None:
-        buffer = self._buffer("momentum", i, segment)[where] if group["momentum"] else None
-        k.sgd(segment.data[where], segment.grad[where], buffer, hyper, steps)
+        super().__init__(
+            params,
+            lr=lr,
+            alpha=alpha,
+            eps=eps,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            centered=centered,
+            maximize=maximize,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+        )
+
+    def _check(self, options: Mapping[str, Any]) -> None:
+        self._check_least(options, "lr", "alpha", "eps", "weight_decay", "momentum")
+
+    def _options(self, group: Mapping[str, Any]) -> list[float]:
+        return [group[name] for name in ("lr", "momentum", "alpha", "eps", "weight_decay", "maximize")]
+
+    def _buffers(self, group: Mapping[str, Any]) -> dict[str, float | None]:
+        return {
+            "square_avg": 0.0,
+            "grad_avg": 0.0 if group["centered"] else None,
+            "momentum_buffer": 0.0 if group["momentum"] else None,
+        }
+
+
+class Adagrad(Optimizer):
+    """Adagrad (Duchi, Hazan and Singer, 2011), as PyTorch's Adagrad computes it:
+
+    g = grad + weight_decay · p; sum += g², which begins with initial_accumulator_value;
+    p -= lr / (1 + steps taken · lr_decay) · g / (√sum + eps). maximize climbs instead.
+    """
+
+    kernel = k.adagrad
+    _needs_state = True
+
+    def __init__(
+        self,
+        params: Params | None = None,
+        lr: float = 1e-2,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+        *,
+        maximize: bool = False,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> None:
+        super().__init__(
+            params,
+            lr=lr,
+            lr_decay=lr_decay,
+            weight_decay=weight_decay,
+            initial_accumulator_value=initial_accumulator_value,
+            eps=eps,
+            maximize=maximize,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+        )
+
+    def _check(self, options: Mapping[str, Any]) -> None:
+        self._check_least(options, "lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps")
+
+    def _options(self, group: Mapping[str, Any]) -> list[float]:
+        return [group[name] for name in ("lr", "lr_decay", "weight_decay", "eps", "maximize")]
+
+    def _buffers(self, group: Mapping[str, Any]) -> dict[str, float | None]:
+        return {"sum": float(group["initial_accumulator_value"])}
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba, arXiv:1412.6980), as PyTorch's Adam computes it:
+
+    g = grad + weight_decay · p; m = β₁ · m + (1 - β₁) · g; v = β₂ · v + (1 - β₂) · g²; in step t
+    p -= lr · m / (1 - β₁ᵗ) / (√(v / (1 - β₂ᵗ)) + eps). amsgrad takes the largest v so far; maximize climbs instead.
+    decoupled_weight_decay: p shrinks by the factor 1 - lr · weight_decay in place of the term in g, as in `AdamW`.
+    bias_correction: False leaves 1 - β₁ᵗ and 1 - β₂ᵗ out.
+    """
+
+    kernel = k.adam
+
+    def __init__(
+        self,
+        params: Params | None = None,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        decoupled_weight_decay: bool = False,
+        bias_correction: bool = True,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> None:
+        super().__init__(
+            params,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            amsgrad=amsgrad,
+            maximize=maximize,
+            decoupled_weight_decay=decoupled_weight_decay,
+            bias_correction=bias_correction,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+        )
+
+    def _check(self, options: Mapping[str, Any]) -> None:
+        self._check_least(options, "lr", "eps", "weight_decay")
+        betas = options["betas"]
+        if not isinstance(betas, tuple | list) or len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"{type(self).__name__}: expected two betas from 0 to below 1, got {betas!r}")
+
+    def _options(self, group: Mapping[str, Any]) -> list[float]:
+        names = ("eps", "weight_decay", "decoupled_weight_decay", "maximize", "bias_correction")
+        return [group["lr"], *group["betas"], *(group[name] for name in names)]
+
+    def _buffers(self, group: Mapping[str, Any]) -> dict[str, float | None]:
+        return {"exp_avg": 0.0, "exp_avg_sq": 0.0, "max_exp_avg_sq": 0.0 if group["amsgrad"] else None}
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, arXiv:1711.05101), as PyTorch's AdamW computes it:
+
+    p shrinks by the factor 1 - lr · weight_decay before each update; the rest is `Adam`.
+    """
+
+    def __init__(
+        self,
+        params: Params | None = None,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        bias_correction: bool = True,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+    ) -> None:
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad,
+            maximize=maximize,
+            decoupled_weight_decay=True,
+            bias_correction=bias_correction,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+        )

@@ -292,7 +292,8 @@ LARGE: tuple[tuple[tuple[str, ...], Sample], ...] = (
         {"N": 70, "shape": (30, 67), "D": 2010, "mean": True, "factor": 0.5, "delta": 1.0},
     ),
     (("l2_penalty", "scale"), {"n": 200_001, "shape": (300, 301), "factor": 0.5}),
-    (("sgd",), {"n": 200_001, "T": 4}),
+    (("sgd", "rmsprop", "adagrad", "adam"), {"n": 200_001, "T": 4}),
+    (("power_sum", "clip_by_scale", "clip_by_value"), {"n": 200_001, "norm_type": 2.0, "limit": 0.5}),
     (("gather_rows",), {"M": 1000, "B": 900, "shape": (13, 17)}),
     (
         ("avg_pool2d", "avg_pool2d_backward"),

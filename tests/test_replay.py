@@ -117,11 +117,11 @@ def test_capturing_changes_nothing() -> None:
     optimizer = sgd(model)
     eager(model, optimizer, X[:20], Y[:20])
     before = [p.data.copy() for p in model.parameters()]
-    state, momentum = model[6].state.copy(), optimizer._state[0]["momentum"].copy()
+    state, momentum = model[6].state.copy(), optimizer._state[0]["momentum_buffer"].copy()
     fn.capture(model, fn.CrossEntropyLoss(), optimizer, X[:20], Y[:20])
     assert all(np.array_equal(p, q.data) for p, q in zip(before, model.parameters(), strict=True))
     assert np.array_equal(model[6].state, state)
-    assert np.array_equal(optimizer._state[0]["momentum"], momentum)
+    assert np.array_equal(optimizer._state[0]["momentum_buffer"], momentum)
     assert optimizer._steps[0].tolist() == [1] * 6
 
 

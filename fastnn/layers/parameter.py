@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -120,9 +121,17 @@ class Segment:
                 grad[...] = p.grad
             p.data, p.grad, p.segment = data, grad, self
 
+    def runs(self, keys: Sequence[Any]) -> Iterator[tuple[slice, slice]]:
+        """Neighbours with the same key, None being none: where their numbers lie, and which parameters they are."""
+        for key, run in groupby(range(len(keys)), lambda j: keys[j]):
+            if key is not None:
+                which = list(run)
+                first, stop = which[0], which[-1] + 1
+                yield slice(self.starts[first], self.starts[stop]), slice(first, stop)
+
 
 def view(flat: Array, p: Parameter, start: int) -> Array:
-    """The part of a flat buffer that holds p, in p's shape and order in memory."""
+    """The part of a flat buffer beside p's segment that belongs to p, in p's shape and order in memory."""
     in_memory = flat[start : start + p.size].reshape([p.shape[axis] for axis in p.order])
     view: Array = in_memory.transpose(np.argsort(p.order))
     return view

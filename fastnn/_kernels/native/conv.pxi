@@ -426,7 +426,7 @@ cdef plan_t weights_plan(real* dweight, const conv_sizes* g) noexcept nogil:
 
 
 cdef enum:
-    PARTS = 8         # as in table.py
+    PARTS = 8         # as in table/shared.py
     PARTED = 1 << 18  # numbers of weights up to which the batch is summed in parts; as in table.py
 
 

@@ -10,6 +10,7 @@ include "dropout.pxi"
 include "norm.pxi"
 include "loss.pxi"
 include "pointwise.pxi"
+include "clip.pxi"
 include "optim.pxi"
 include "layout.pxi"
 include "augment.pxi"
@@ -49,6 +50,7 @@ def kernels():
         **norm_kernels(),
         **loss_kernels(),
         **pointwise_kernels(),
+        **clip_kernels(),
         **optim_kernels(),
         **layout_kernels(),
         **augment_kernels(),

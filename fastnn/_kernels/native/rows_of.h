@@ -116,32 +116,6 @@ NOINLINE void NAME(unpool_pixels)(T *restrict dx, const T *dy, const uint16_t *i
 #undef UNPOOL_ROW
 }
 
-typedef struct {
-    T lr, momentum, undamped, decay, sign;
-    int nesterov, started;
-} NAME(sgd_t);
-
-NOINLINE void NAME(sgd_row)(T *restrict w, const T *restrict grad, T *restrict buffer, NAME(sgd_t) h, ptrdiff_t n) {
-    if (buffer && !h.started) { /* the first step takes the gradient whole, whatever the buffer held */
-        memset(buffer, 0, n * sizeof(T));
-        h.undamped = 1;
-    }
-    if (!buffer)
-        for (ptrdiff_t i = 0; i < n; i++) w[i] -= h.lr * (h.sign * grad[i] + h.decay * w[i]);
-    else if (h.nesterov)
-        for (ptrdiff_t i = 0; i < n; i++) {
-            T g = h.sign * grad[i] + h.decay * w[i];
-            buffer[i] = h.momentum * buffer[i] + h.undamped * g;
-            w[i] -= h.lr * (g + h.momentum * buffer[i]);
-        }
-    else
-        for (ptrdiff_t i = 0; i < n; i++) {
-            T g = h.sign * grad[i] + h.decay * w[i];
-            buffer[i] = h.momentum * buffer[i] + h.undamped * g;
-            w[i] -= h.lr * buffer[i];
-        }
-}
-
 /* y = scale * x where the number's random word is at least `drop`, else 0. There is a whole vector of words at the end. */
 typedef uint32_t NAME(words) __attribute__((vector_size(4 * LANES)));
 

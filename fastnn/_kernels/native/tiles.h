@@ -39,6 +39,7 @@ typedef struct {
 #include "scores_of.h"
 #include "norm_of.h"
 #include "losses_of.h"
+#include "optim_of.h"
 #include "vec_end.h"
 
 #define FLOAT64
@@ -55,6 +56,7 @@ typedef struct {
 #include "scores_of.h"
 #include "norm_of.h"
 #include "losses_of.h"
+#include "optim_of.h"
 #include "vec_end.h"
 #undef FLOAT64
 

@@ -18,6 +18,7 @@ from . import (
     activation,
     augment,
     branches,
+    clip,
     conv,
     conv_pool,
     dropout,
@@ -44,6 +45,7 @@ _FAMILIES = (
     augment,
     norm,
     pointwise,
+    clip,
 )
 #: Every row's function, which has the row's name.
 FUNCTIONS: dict[str, Callable[..., Any]] = {

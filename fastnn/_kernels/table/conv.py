@@ -7,10 +7,9 @@ from typing import Any
 
 from ..._errors import ShapeError
 from ..kernel import Dims, Kernel, array, filters, image
-from .shared import rounded
+from .shared import PARTS, rounded
 from .windows import windows
 
-PARTS = 8  #: partial sums of a reduction over the batch, at most; fixed, so that bits do not depend on threads
 PARTED = 1 << 18  #: numbers of a convolution's weights up to which their gradient is summed in such parts
 FIRST_LEVEL = 32 * 1024  #: bytes of a convolution's outputs, or of their gradient, that are worked on at a time
 

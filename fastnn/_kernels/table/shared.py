@@ -10,6 +10,8 @@ import numpy as np
 from ..._errors import ShapeError
 from ..kernel import Array, Dims
 
+PARTS = 8  #: partial sums of a reduction, at most; fixed, so that bits do not depend on threads
+
 #: Shapes with which tests call rows that work on numbers in any order, and on rows of scores.
 ELEMENTWISE = tuple({"shape": s} for s in ((1,), (3, 5), (17, 33), (2, 3, 5, 7), (0, 4), (70000,)))
 SCORES = tuple({"N": n, "K": k} for n, k in ((1, 1), (3, 2), (32, 10), (7, 17), (0, 5), (300, 33)))
@@ -31,6 +33,11 @@ Values = Callable[["np.random.Generator", tuple[int, ...], Mapping[str, int]], A
 def below(size: str) -> Values:
     """Whole numbers from 0 to one less than a size."""
     return lambda rng, shape, d: rng.integers(0, d[size], shape)
+
+
+def between(low: float, high: float) -> Values:
+    """Reals from low to high."""
+    return lambda rng, shape, d: rng.uniform(low, high, shape)
 
 
 def numbers(*given: float, dtype: str = "float64") -> Values:
