@@ -64,7 +64,9 @@ def parameters(kernel: Kernel, sample: Sample) -> dict[str, Any]:
     d = sizes(sample)
     given = dict(sample)
     if "H" in d:
-        given |= {"input_size": (d["H"], d["W"]), "kernel_size": (d["KH"], d["KW"])}
+        given["input_size"] = d["H"], d["W"]
+    if "KH" in d:
+        given["kernel_size"] = d["KH"], d["KW"]
     return {name: given[name] for name in (*kernel.ints, *kernel.floats)}
 
 
@@ -116,6 +118,7 @@ def make(kernel: Kernel, sample: Sample, dtype: str = "float64", seed: int = 0) 
 
 
 #: Values in which kernels go wrong, by kernel and argument.
+ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh", "softplus")
 _AWKWARD = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-39, -1e-39, 5e-324, 1.0, 1.0)
 SPECIAL: dict[str, dict[str, tuple[float, ...]]] = {
     "linear": {"x": (np.nan, np.inf, 0.0, 1e-39)},
@@ -129,9 +132,18 @@ SPECIAL: dict[str, dict[str, tuple[float, ...]]] = {
     "conv2d_max_pool2d_backward_weights": {"dy": (0.0, 1e-39)},  # 0 * NaN, of what is left out, the reference alone has
     "max_pool2d": {"x": (np.nan, np.inf, -np.inf, -np.inf, 0.0, -0.0, 1.0, 1.0, 2.0, 2.0)},
     "max_pool2d_backward": {"dy": (np.nan, np.inf, -0.0, 1e-39)},
-    "relu": {"x": _AWKWARD},
+    **{name: {"x": _AWKWARD} for name in ACTIVATIONS},
+    **{
+        f"{name}_backward": {"dy": _AWKWARD, "x": (np.nan, np.inf, -np.inf, 0.0), "y": (np.nan, 0.0, -0.0, 1.0)}
+        for name in ACTIVATIONS
+    },
     "relu_backward": {"dy": _AWKWARD, "y": (np.nan, np.inf, 0.0, -0.0, 1.0)},
     "dropout": {"x": _AWKWARD},
+    "dropout2d": {"x": _AWKWARD},
+    "embedding_backward": {"dy": (np.nan, np.inf, -np.inf, 0.0, 1e-39)},
+    "softmax_backward": {"dy": (np.nan, np.inf, -np.inf, 0.0, 1e-39), "y": (0.0, 1.0)},
+    "log_softmax": {"scores": (-np.inf, 1e4, -1e4, 0.0, 88.0, -104.0, 1e-39)},
+    "log_softmax_backward": {"dy": (np.nan, np.inf, -np.inf, 0.0, 1e-39), "y": (0.0, -np.inf, -1e4, -104.0)},
     "softmax": {"scores": (-np.inf, 1e4, -1e4, 0.0, 88.0, -104.0, 1e-39)},
     "cross_entropy": {"scores": (-np.inf, 1e4, -1e4, 0.0, 88.0, -104.0, 1e-39)},
     "count_correct": {"scores": (np.nan, np.inf, -np.inf, 0.0, -0.0, 2.0, 2.0)},

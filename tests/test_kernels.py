@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_inputs import (
+    ACTIVATIONS,
     LAYOUTS,
     SPECIAL,
     Guarded,
@@ -271,7 +272,13 @@ LARGE: tuple[tuple[tuple[str, ...], Sample], ...] = (
         },
     ),
     (("relu", "relu_backward", "dropout", "copy"), {"shape": (50, 33, 13, 11), "p": 0.3, "channels_last": True}),
-    (("softmax", "cross_entropy", "count_correct"), {"N": 2000, "K": 50, "mean": True}),
+    (("gelu", "gelu_backward"), {"shape": (50, 33, 13, 11)}),  # of which the other activations differ by the formula
+    (("dropout2d",), {"N": 40, "C": 33, "H": 20, "W": 11, "p": 0.3}),
+    (
+        ("softmax", "softmax_backward", "log_softmax", "log_softmax_backward", "cross_entropy", "count_correct"),
+        {"N": 2000, "K": 50, "mean": True},
+    ),
+    (("embedding_backward",), {"B": 700, "D": 300, "M": 90, "num_embeddings": 90, "padding_idx": 2}),
     (("sgd",), {"n": 200_001, "T": 4}),
     (("gather_rows",), {"M": 1000, "B": 900, "shape": (13, 17)}),
 )
@@ -559,8 +566,8 @@ def test_count_correct_of_ties_and_nans(backend: str, dtype: str, K: int) -> Non
 @every_backend
 @every_dtype
 def test_elementwise_kernels_may_write_over_their_input(backend: str, dtype: str) -> None:
-    for name in ("relu", "relu_backward", "dropout"):
-        inputs, params = make(TABLE[name], {"shape": (3, 40), "p": 0.5}, dtype)
+    for name in ("dropout", *(row for activation in ACTIVATIONS for row in (activation, f"{activation}_backward"))):
+        inputs, params = make(TABLE[name], {**TABLE[name].samples[-1], "shape": (3, 40)}, dtype)
         expected, _ = reference(TABLE[name], inputs, params)
         found = call(backend, TABLE[name], inputs, params, [inputs[0]])
         assert found[0] is inputs[0]

@@ -5,6 +5,7 @@ include "conv.pxi"
 include "max_pool.pxi"
 include "activation.pxi"
 include "dropout.pxi"
+include "embedding.pxi"
 include "loss.pxi"
 include "optim.pxi"
 include "layout.pxi"
@@ -39,6 +40,7 @@ def kernels():
         **max_pool_kernels(),
         **activation_kernels(),
         **dropout_kernels(),
+        **embedding_kernels(),
         **loss_kernels(),
         **optim_kernels(),
         **layout_kernels(),

@@ -14,9 +14,9 @@ import numpy as np
 from ..._errors import DTypeError, ShapeError
 from ..kernel import Array, Plan, Target
 from ..table import TABLE
-from . import activation, conv, conv_pool, dropout, layout, linear, loss, optim, pooling
+from . import activation, conv, conv_pool, dropout, embedding, layout, linear, loss, optim, pooling
 
-_FAMILIES = (linear, conv, conv_pool, pooling, activation, dropout, loss, optim, layout)
+_FAMILIES = (linear, conv, conv_pool, pooling, activation, dropout, embedding, loss, optim, layout)
 #: Every row's function, which has the row's name.
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     name: function for family in _FAMILIES for name, function in vars(family).items() if name in TABLE

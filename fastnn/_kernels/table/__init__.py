@@ -8,10 +8,10 @@ its `ints`, are what the compiled function finds in ``c.n``; outputs, then input
 from __future__ import annotations
 
 from ..kernel import Kernel
-from . import activation, conv, dropout, layout, linear, loss, optim, pooling
+from . import activation, conv, dropout, embedding, layout, linear, loss, optim, pooling
 from .windows import window_count
 
-FAMILIES = (linear, conv, pooling, activation, dropout, loss, optim, layout)
+FAMILIES = (linear, conv, pooling, activation, dropout, embedding, loss, optim, layout)
 
 TABLE: dict[str, Kernel] = {row.name: row for family in FAMILIES for row in family.ROWS}
 
