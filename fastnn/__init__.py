@@ -8,7 +8,31 @@ from .checkpoint import CheckpointError, load, save
 from .gradcheck import GradientError, gradcheck, numerical_gradient
 from .history import History
 from .init import manual_seed
-from .layers import Conv2d, Dropout, Flatten, Layer, Linear, MaxPool2d, Parameter, ReLU, Sequential, register
+from .layers import (
+    ELU,
+    GELU,
+    Conv2d,
+    Dropout,
+    Dropout2d,
+    Embedding,
+    Flatten,
+    Identity,
+    Layer,
+    LeakyReLU,
+    Linear,
+    LogSoftmax,
+    MaxPool2d,
+    Parameter,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+    Unflatten,
+    register,
+)
 from .losses import CrossEntropyLoss
 from .optim import SGD
 from .step import CapturedStep, CaptureError, capture
@@ -17,6 +41,8 @@ from .training import evaluate, fit
 __version__ = "0.1.0"
 
 __all__ = [
+    "ELU",
+    "GELU",
     "SGD",
     "Callback",
     "CaptureError",
@@ -26,16 +52,27 @@ __all__ = [
     "CrossEntropyLoss",
     "DTypeError",
     "Dropout",
+    "Dropout2d",
+    "Embedding",
     "Flatten",
     "GradientError",
     "History",
+    "Identity",
     "Layer",
+    "LeakyReLU",
     "Linear",
+    "LogSoftmax",
     "MaxPool2d",
     "Parameter",
     "ReLU",
     "Sequential",
     "ShapeError",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Tanh",
+    "Unflatten",
     "capture",
     "data",
     "evaluate",

@@ -9,7 +9,7 @@ import numpy as np
 from ._errors import DTypeError, ShapeError
 from ._kernels import Array
 from .layers import Layer
-from .layers.layer import as_real
+from .layers.layer import as_input, as_real
 from .losses import CrossEntropyLoss, Loss, check_labels, check_range
 
 _CHECKED_AT_ONCE = 1 << 18  # numbers; a check of all of x then needs little memory
@@ -48,7 +48,7 @@ def check_validation(model: Layer, data: Any, loss: Loss) -> tuple[Array, Array]
 
 def check_data(model: Layer, x: Any, y: Any, loss: Loss, prefix: str = "") -> tuple[Array, Array]:
     """x in the model's dtype and y as the loss takes it, both contiguous, after checking that they fit the model."""
-    x = _real(x, model, f"{prefix}x")
+    x = _input(x, model, f"{prefix}x")
     if x.ndim < 1 or x.size == 0:
         raise ShapeError(f"{prefix}x: expected at least one sample, got shape {x.shape}")
     _check_finite(x, f"{prefix}x")
@@ -80,11 +80,20 @@ def check_targets(targets: Array, count: int, what: str) -> Array:
     return targets
 
 
-def _real(a: Any, model: Layer, what: str) -> Array:
-    """`a` in the model's dtype and contiguous, so that gathering a batch need not copy all of it."""
+def _input(x: Any, model: Layer, what: str) -> Array:
+    """x as the model takes it, and contiguous, so that gathering a batch need not copy all of it."""
     with np.errstate(over="ignore"):  # an overflow becomes an infinity, which the next check names
-        real = as_real(_array(a, what), model.dtype, what)
-    return np.ascontiguousarray(real) if real.ndim else real
+        return _contiguous(as_input(_array(x, what), model, what))
+
+
+def _real(a: Any, model: Layer, what: str) -> Array:
+    """`a` in the model's dtype, and contiguous."""
+    with np.errstate(over="ignore"):
+        return _contiguous(as_real(_array(a, what), model.dtype, what))
+
+
+def _contiguous(a: Array) -> Array:
+    return np.ascontiguousarray(a) if a.ndim else a
 
 
 def _array(a: Any, what: str) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
@@ -83,6 +83,15 @@ def blank(limit: int) -> Iterator[None]:
 
 def uniform(shape: tuple[int, ...], bound: float, dtype: str) -> Array:
     """Numbers drawn evenly from -bound to bound."""
+    return _drawn(shape, dtype, lambda rng: rng.uniform(-bound, bound, shape))
+
+
+def normal(shape: tuple[int, ...], dtype: str) -> Array:
+    """Numbers drawn from the standard normal distribution."""
+    return _drawn(shape, dtype, lambda rng: rng.standard_normal(shape))
+
+
+def _drawn(shape: tuple[int, ...], dtype: str, draw: Callable[[np.random.Generator], Array]) -> Array:
     if dtype not in (*REAL, np.float32, np.float64):
         raise DTypeError(f"expected dtype float32 or float64, got {dtype!r}")
     limit = _limit.get()
@@ -91,7 +100,7 @@ def uniform(shape: tuple[int, ...], bound: float, dtype: str) -> Array:
             raise ShapeError(f"weights {shape} are more than the {limit} numbers that are left")
         _limit.set(limit - math.prod(shape))
         return np.zeros(shape, dtype)
-    values: Array = (generator().uniform(-bound, bound, shape)).astype(dtype)
+    values: Array = draw(generator()).astype(dtype)
     return values
 
 

@@ -12,7 +12,7 @@ from ._errors import ShapeError
 from ._kernels import Array, active
 from ._kernels.replay import Replayer, Results, another, without_gaps
 from .layers import Layer
-from .layers.layer import as_real
+from .layers.layer import as_input, as_real
 from .layers.recorded import ModelContext, caller
 from .losses import Loss, check_labels, check_range, computed, counted, is_mean
 from .optim import Optimizer, bound
@@ -148,8 +148,7 @@ class CapturedStep:
 
     def _as_slots(self, x: Any, y: Any) -> tuple[Array, Array]:
         """x and y as kernels take them: of the right dtype, aligned, without gaps, and apart from each other."""
-        dtype = self._step.model.dtype
-        x = as_real(x, dtype, "x")
+        x = as_input(x, self._step.model, "x")
         if x.ndim < 1 or x.size == 0:
             raise ShapeError(f"x: expected at least one sample, got shape {x.shape}")
         if hasattr(self._step.loss, "count_correct"):
@@ -158,7 +157,7 @@ class CapturedStep:
             y = check_labels(y, len(x), "y")
             check_range(y, self._replayer.classes, "y")
         else:
-            y = check_targets(as_real(y, dtype, "y"), len(x), "y")
+            y = check_targets(as_real(y, self._step.model.dtype, "y"), len(x), "y")
         x, y = without_gaps(x), without_gaps(np.ascontiguousarray(y))
         return x, y.copy() if np.may_share_memory(x, y) else y
 

@@ -7,7 +7,7 @@ from typing import Any
 from .. import _kernels as k
 from .. import init
 from .._kernels import Array
-from .layer import Backward, Layer, check_gradient, register
+from .layer import Backward, Layer, check_gradient, contiguous, register
 from .parameter import Parameter, target
 
 
@@ -42,20 +42,15 @@ class Linear(Layer):
     def forward_with(self, x: Array, relu: bool) -> tuple[Array, Backward]:
         """The same, or with `relu` the layer and a ReLU after it in one kernel."""
         self.check(x, "...", self.in_features)
-        rows = _contiguous(x).reshape(-1, self.in_features)
+        rows = contiguous(x).reshape(-1, self.in_features)
         y = k.linear(rows, self.weight.data, None if self.bias is None else self.bias.data, relu=relu)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             check_gradient(self, dy, (*x.shape[:-1], self.out_features))
-            dy = _contiguous(dy).reshape(-1, self.out_features)
+            dy = contiguous(dy).reshape(-1, self.out_features)
             if relu:
                 dy = k.relu_backward(dy, y)
             k.linear_backward_weights(dy, rows, out=(self.weight.target(), target(self.bias)))
             return k.linear_backward_data(dy, self.weight.data).reshape(x.shape) if need_dx else None
 
         return y.reshape(*x.shape[:-1], self.out_features), backward
-
-
-def _contiguous(x: Array) -> Array:
-    """x in C order, copied by a kernel if need be, so that a reshape never copies."""
-    return x if x.flags.c_contiguous else k.copy(x, channels_last=False)
