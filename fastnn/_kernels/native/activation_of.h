@@ -55,41 +55,36 @@ INLINE V NAME(softplus_backward_of)(V dy, V x, V beta, V threshold) {
     return NAME(choose)(z > threshold, dy, dy * NAME(sigmoid)(z));
 }
 
-/* A kernel and its task: y = whole, vector by vector, y = part for what is left at the end. `times` vectors are one turn of
- * the loop, whose own instructions count where the function's are few. */
-#ifdef __clang__
-#define TURN(times) _Pragma(AS_TEXT(clang loop unroll_count(times)))
-#else
-#define TURN(times) _Pragma(AS_TEXT(GCC unroll times))
-#endif
-#define AS_TEXT(x) #x
-#define ELEMENTWISE(name, times, whole, part)                                                               \
-    static void NAME(name##_task)(void *first, const call_t *c, ptrdiff_t task, int thread) {               \
-        const ptrdiff_t at = task * RUN, n = c->n[0] - at < RUN ? c->n[0] - at : RUN;                       \
-        const V a = NAME(all)((T)c->f[0]), b = NAME(all)((T)c->f[1]);                                       \
-        const T *x = (const T *)c->p[1] + at;                                                               \
-        const T *z __attribute__((unused)) = c->p[2] ? (const T *)c->p[2] + at : NULL;                      \
-        T *y = (T *)first + at;                                                                             \
-        ptrdiff_t i = 0;                                                                                    \
-        TURN(times) for (; i + VL <= n; i += VL) NAME(store)(y + i, whole);                                 \
-        if (i < n) {                                                                                        \
-            const M m = NAME(first)(n - i);                                                                 \
-            NAME(store_first)(y + i, part, m);                                                              \
-        }                                                                                                   \
-    }                                                                                                       \
-    static void NAME(name##_kernel)(void *first, const call_t *c) {                                         \
-        parallel(NAME(name##_task), c, (c->n[0] + RUN - 1) / RUN, 0.1 * sizeof(T) * c->n[0]);               \
+/* A kernel and its task: a function of what stands at one place of one array, or of two. First `group` vectors are computed,
+ * then all of them stored: where a function is short, loads and stores in turn take half as long again. */
+#define WHOLE(p) NAME(load)(p)
+#define PART(p) NAME(load_first)(p, m)
+#define ONE(load, i) load(x + (i))
+#define TWO(load, i) load(x + (i)), load(z + (i))
+#define ELEMENTWISE(name, function, arrays, group)                                                      \
+    static void NAME(name##_task)(void *first, const call_t *c, ptrdiff_t task, int thread) {           \
+        const ptrdiff_t at = task * RUN, n = c->n[0] - at < RUN ? c->n[0] - at : RUN;                   \
+        const V a = NAME(all)((T)c->f[0]), b = NAME(all)((T)c->f[1]);                                   \
+        const T *x = (const T *)c->p[1] + at;                                                           \
+        const T *z __attribute__((unused)) = c->p[2] ? (const T *)c->p[2] + at : NULL;                  \
+        T *y = (T *)first + at;                                                                         \
+        ptrdiff_t i = 0;                                                                                \
+        for (; i + group * VL <= n; i += group * VL) {                                                  \
+            V v[group];                                                                                 \
+            UNROLL for (int g = 0; g < group; g++) v[g] = function(arrays(WHOLE, i + g * VL), a, b);    \
+            UNROLL for (int g = 0; g < group; g++) NAME(store)(y + i + g * VL, v[g]);                   \
+        }                                                                                               \
+        for (; i < n; i += VL) {                                                                        \
+            const M m = NAME(first)(n - i < VL ? n - i : VL);                                           \
+            NAME(store_first)(y + i, function(arrays(PART, i), a, b), m);                               \
+        }                                                                                               \
+    }                                                                                                   \
+    static void NAME(name##_kernel)(void *first, const call_t *c) {                                     \
+        parallel(NAME(name##_task), c, (c->n[0] + RUN - 1) / RUN, 0.1 * sizeof(T) * c->n[0]);           \
     }
-
-/* Of one array, and of two: a gradient and what the derivative is computed from. */
-#define FUNCTION(name, f, times) \
-    ELEMENTWISE(name, times, f(NAME(load)(x + i), a, b), f(NAME(load_first)(x + i, m), a, b))
-#define DERIVATIVE(name, f, times)                                        \
-    ELEMENTWISE(name, times, f(NAME(load)(x + i), NAME(load)(z + i), a, b), \
-                f(NAME(load_first)(x + i, m), NAME(load_first)(z + i, m), a, b))
-#define PAIR(name, times)                \
-    FUNCTION(name, NAME(name##_of), times) \
-    DERIVATIVE(name##_backward, NAME(name##_backward_of), times)
+#define PAIR(name, group)                          \
+    ELEMENTWISE(name, NAME(name##_of), ONE, group) \
+    ELEMENTWISE(name##_backward, NAME(name##_backward_of), TWO, group)
 
 PAIR(relu, 4)
 PAIR(leaky_relu, 4)
@@ -122,11 +117,11 @@ BY_ROW(log_softmax, NAME(log_softmax_row)(out, in, K))
 BY_ROW(softmax_backward, NAME(softmax_backward_row)(out, in, also, K))
 BY_ROW(log_softmax_backward, NAME(log_softmax_backward_row)(out, in, also, K))
 
-#undef TURN
-#undef AS_TEXT
+#undef WHOLE
+#undef PART
+#undef ONE
+#undef TWO
 #undef ELEMENTWISE
-#undef FUNCTION
-#undef DERIVATIVE
 #undef PAIR
 #undef BY_ROW
 #undef ROWS

@@ -1,14 +1,6 @@
 /* Functions of vectors, for one type T (see tiles.h), right to a few units in the last place for every argument. */
 
-#ifndef FASTNN_FACTORIALS
-#define FASTNN_FACTORIALS
-static const double inverse_factorials[] = {1. / 2,       1. / 6,         1. / 24,         1. / 120,
-                                            1. / 720,     1. / 5040,      1. / 40320,      1. / 362880,
-                                            1. / 3628800, 1. / 39916800., 1. / 479001600., 1. / 6227020800.};
-#endif
-
 #ifdef FLOAT64
-#define TERMS 12 /* of the series after 1 + r: what is left out is 4e-18 of the sum for r up to ln(2) / 2, in float 5e-9 */
 #define MANTISSA 52
 #define BIAS 1023
 #define LEAST -708.39 /* exp of less is less than the smallest normal number */
@@ -16,7 +8,6 @@ static const double inverse_factorials[] = {1. / 2,       1. / 6,         1. / 2
 #define LN2_HIGH 6.93145751953125e-1 /* few enough bits for n times this to be exact */
 #define LN2_LOW 1.42860682030941723212e-6
 #else
-#define TERMS 6
 #define MANTISSA 23
 #define BIAS 127
 #define LEAST -87.33f
@@ -25,10 +16,14 @@ static const double inverse_factorials[] = {1. / 2,       1. / 6,         1. / 2
 #define LN2_LOW -2.12194440e-4f
 #endif
 
-/* Polynomials, by Chebyshev interpolation in 40 digits; what they leave out is less than a fifth of a unit in the last
- * place. LOG: 2 artanh(s) / s by s² from 0 to 1/9. TAIL: (a + 4) exp(a²/2) Φ(-a), Φ being the normal distribution, by
- * (a - 4) / (a + 4) from -1 to 1, that is a from 0 to infinity. */
+/* Polynomials; what they leave out is less than a fifth of a unit in the last place.
+ * exp: (exp(r) - 1 - r) / r² by r from -ln(2) / 2 to ln(2) / 2, the Taylor series.
+ * log: 2 artanh(s) / s by s² from 0 to 1/9, by Chebyshev interpolation, as the next.
+ * tail: (a + 4) exp(a²/2) Φ(-a), Φ being the normal distribution, by (a - 4) / (a + 4), for a from 0 to infinity. */
+#define FACTORIALS_TO_8 1. / 2, 1. / 6, 1. / 24, 1. / 120, 1. / 720, 1. / 5040
 #ifdef FLOAT64
+static const T NAME(exp_terms)[] = {FACTORIALS_TO_8, 1. / 40320,    1. / 362880,    1. / 3628800,
+                                    1. / 39916800.,  1. / 479001600., 1. / 6227020800.};
 static const T NAME(log_terms)[] = {
     2, 0.66666666666682574, 0.399999999952876, 0.2857142911165716, 0.22222190861346284, 0.18182859800473911,
     0.15363676248891634, 0.13591305485579894, 0.098807890487647862, 0.17780763826113303};
@@ -40,6 +35,7 @@ static const T NAME(tail_terms)[] = {
     -1.6231917680473565e-7, -7.9898507525622599e-8, 1.9608339140939515e-8, 1.6536044775506404e-8,
     -1.2845818869925268e-9, -1.7737405043949109e-9};
 #else
+static const T NAME(exp_terms)[] = {FACTORIALS_TO_8};
 static const T NAME(log_terms)[] = {2, 0.666663216f, 0.400245952f, 0.279651577f, 0.281577784f};
 static const T NAME(tail_terms)[] = {0.755285131f,    -0.60789664f,   0.387137394f,    -0.186521985f,
                                      0.060396644f,    -0.00753868878f, -0.00347994303f, 0.00162424764f,
@@ -47,10 +43,16 @@ static const T NAME(tail_terms)[] = {0.755285131f,    -0.60789664f,   0.38713739
 #endif
 #define POLYNOMIAL(terms, x) NAME(polynomial)(terms, sizeof(terms) / sizeof(T), x)
 
+/* The even and the odd terms apart, so that each waits for half as many products. */
 INLINE V NAME(polynomial)(const T *terms, int count, V x) {
-    V sum = NAME(all)(terms[count - 1]);
-    UNROLL for (int i = count - 2; i >= 0; i--) sum = sum * x + terms[i];
-    return sum;
+    const V square = x * x;
+    V sum = NAME(all)(terms[count - 1]), other = NAME(all)(terms[count - 2]);
+    UNROLL for (int i = count - 3; i > 0; i -= 2) {
+        sum = sum * square + terms[i];
+        other = other * square + terms[i - 1];
+    }
+    if (count % 2) return sum * square + (other * x + terms[0]);
+    return sum * x + other;
 }
 
 INLINE V NAME(choose)(NAME(ints) which, V yes, V no) { return (V)(((NAME(ints))yes & which) | ((NAME(ints))no & ~which)); }
@@ -70,12 +72,8 @@ INLINE NAME(ints) NAME(split)(V x, V *r) {
     return (NAME(ints))shifted;
 }
 
-/* exp(r) - 1, the Taylor series, for |r| <= ln(2) / 2. */
-INLINE V NAME(series)(V r) {
-    V sum = NAME(all)((T)inverse_factorials[TERMS - 1]);
-    UNROLL for (int i = TERMS - 2; i >= 0; i--) sum = sum * r + (T)inverse_factorials[i];
-    return sum * (r * r) + r;
-}
+/* exp(r) - 1 for |r| <= ln(2) / 2. */
+INLINE V NAME(series)(V r) { return POLYNOMIAL(NAME(exp_terms), r) * (r * r) + r; }
 
 /* exp(x) = 2^n exp(r): n is added to the exponent. NaN for NaN, 0 where the result is less than any normal number. */
 INLINE V NAME(exp)(V x) {
@@ -118,7 +116,7 @@ INLINE V NAME(normal)(V x, V *e) {
 }
 
 #undef POLYNOMIAL
-#undef TERMS
+#undef FACTORIALS_TO_8
 #undef MANTISSA
 #undef BIAS
 #undef LEAST
