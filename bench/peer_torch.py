@@ -372,9 +372,67 @@ def _layer_norm_backward(call: Call, memory_format: Any) -> Callable[[], Any]:
     return lambda: aten.native_layer_norm_backward(dy, x, shape, *rows, weight, bias, wanted)
 
 
+def _elementwise(function: Any, *names: str) -> Make:
+    """An operator on one array, with its options by name, into given memory."""
+
+    def make(call: Call, memory_format: Any) -> Callable[[], Any]:
+        (x,), (y,) = _tensors(call, None), _out(call)
+        options = [call.params[name] for name in names]
+        return lambda: function(x, *options, out=y)
+
+    return make
+
+
+def _derivative(function: Any, *names: Any, **more: Any) -> Make:
+    """An operator's backward one: of a gradient and what is kept, with options by name or by value."""
+
+    def make(call: Call, memory_format: Any) -> Callable[[], Any]:
+        (dy, kept), (dx,) = _tensors(call, None), _out(call)
+        options = [call.params[name] if isinstance(name, str) else name for name in names]
+        return lambda: function(dy, kept, *options, **more, grad_input=dx)
+
+    return make
+
+
+def _elu_backward(call: Call, memory_format: Any) -> Callable[[], Any]:
+    (dy, x), (dx,), alpha = _tensors(call, None), _out(call), call.params["alpha"]
+    return lambda: aten.elu_backward.grad_input(dy, alpha, 1, 1, False, x, grad_input=dx)
+
+
+def _gelu(approximate: str) -> Make:
+    def make(call: Call, memory_format: Any) -> Callable[[], Any]:
+        (x,), (y,) = _tensors(call, None), _out(call)
+        return lambda: aten.gelu.out(x, approximate=approximate, out=y)
+
+    return make
+
+
 def _dropout(call: Call, memory_format: Any) -> Callable[[], Any]:
     x, p = _tensor(call.inputs[0]), call.params["p"]
     return lambda: aten.native_dropout(x, p, True)
+
+
+def _dropout2d(call: Call, memory_format: Any) -> Callable[[], Any]:
+    x, p = _tensor(call.inputs[0], memory_format), call.params["p"]
+    return lambda: torch.feature_dropout(x, p, True)
+
+
+def _embedding_backward(call: Call, memory_format: Any) -> Callable[[], Any]:
+    (dy, index), (rows, padding) = _tensors(call, None), (call.params["num_embeddings"], call.params["padding_idx"])
+    return lambda: aten.embedding_dense_backward(dy, index, rows, padding, False)
+
+
+def _log_softmax(call: Call, memory_format: Any) -> Callable[[], Any]:
+    (scores,), (logs,) = _tensors(call, None), _out(call)
+    return lambda: aten._log_softmax.out(scores, 1, False, out=logs)
+
+
+def _softmax_backward(function: Any, name: str) -> Make:
+    def make(call: Call, memory_format: Any) -> Callable[[], Any]:
+        (dy, y), (dscores,) = _tensors(call, None), _out(call)
+        return lambda: function(dy, y, 1, y.dtype, **{name: dscores})
+
+    return make
 
 
 def _softmax(call: Call, memory_format: Any) -> Callable[[], Any]:
@@ -685,6 +743,22 @@ KERNELS: dict[str, Make] = {
     "columns": _columns,
     "relu": _relu,
     "relu_backward": _relu_backward,
+    "leaky_relu": _elementwise(aten.leaky_relu.out, "negative_slope"),
+    "leaky_relu_backward": _derivative(aten.leaky_relu_backward.grad_input, "negative_slope", False),
+    "elu": _elementwise(aten.elu.out, "alpha"),
+    "elu_backward": _elu_backward,
+    "gelu": _gelu("none"),
+    "gelu_backward": _derivative(aten.gelu_backward.grad_input, approximate="none"),
+    "gelu_tanh": _gelu("tanh"),
+    "gelu_tanh_backward": _derivative(aten.gelu_backward.grad_input, approximate="tanh"),
+    "silu": _elementwise(aten.silu.out),
+    "silu_backward": _derivative(aten.silu_backward.grad_input),
+    "sigmoid": _elementwise(aten.sigmoid.out),
+    "sigmoid_backward": _derivative(aten.sigmoid_backward.grad_input),
+    "tanh": _elementwise(aten.tanh.out),
+    "tanh_backward": _derivative(aten.tanh_backward.grad_input),
+    "softplus": _elementwise(aten.softplus.out, "beta", "threshold"),
+    "softplus_backward": _derivative(aten.softplus_backward.grad_input, "beta", "threshold"),
     "dropout": _dropout,
     "batch_norm_statistics": _batch_norm_statistics,
     "batch_norm_update": _batch_norm_update,
@@ -692,7 +766,12 @@ KERNELS: dict[str, Make] = {
     "batch_norm_backward": _batch_norm_backward,
     "layer_norm": _layer_norm,
     "layer_norm_backward": _layer_norm_backward,
+    "dropout2d": _dropout2d,
+    "embedding_backward": _embedding_backward,
     "softmax": _softmax,
+    "softmax_backward": _softmax_backward(aten._softmax_backward_data.out, "grad_input"),
+    "log_softmax": _log_softmax,
+    "log_softmax_backward": _softmax_backward(aten._log_softmax_backward_data.out, "out"),
     "cross_entropy": _cross_entropy,
     "soft_cross_entropy": _soft_cross_entropy,
     "nll": _nll,

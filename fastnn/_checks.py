@@ -10,7 +10,7 @@ from ._arrays import as_array, check_finite
 from ._errors import ShapeError
 from ._kernels import Array
 from .layers import Layer
-from .layers.layer import as_real
+from .layers.layer import as_input
 from .losses import CrossEntropyLoss, Loss
 
 
@@ -40,11 +40,12 @@ def check_drop_last(drop_last: bool, samples: int, batch_size: int) -> None:
 
 def check_x(model: Layer, x: Any, what: str) -> Array:
     """Samples in the model's dtype and contiguous, at least one, all numbers finite."""
-    samples = _real(x, model, what)
+    with np.errstate(over="ignore"):  # an overflow becomes an infinity, which the next check names
+        samples = as_input(as_array(x, what), model, what)
     if samples.ndim < 1 or samples.size == 0:
         raise ShapeError(f"{what}: expected at least one sample, got shape {samples.shape}")
     check_finite(samples, what)
-    return samples
+    return np.require(samples, requirements=("C", "A"))  # so that gathering a batch need not copy all of it
 
 
 def scores_of_one(model: Layer, x: Array, what: str = "x") -> Any:
@@ -53,10 +54,3 @@ def scores_of_one(model: Layer, x: Array, what: str = "x") -> Any:
         return model.forward(x[:1], train=False)[0]
     except ShapeError as error:
         raise ShapeError(f"{what}: it does not fit the model: {error}") from error
-
-
-def _real(a: Any, model: Layer, what: str) -> Array:
-    """`a` in the model's dtype, contiguous and aligned, so that gathering a batch need not copy all of it."""
-    with np.errstate(over="ignore"):  # an overflow becomes an infinity, which the next check names
-        real = as_real(as_array(a, what), model.dtype, what)
-    return np.require(real, requirements=("C", "A")) if real.ndim else real

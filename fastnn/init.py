@@ -164,6 +164,12 @@ def uniform(shape: tuple[int, ...], bound: float, dtype: str) -> Array:
     return uniform_(filled(shape, 0, dtype), -bound, bound)
 
 
+def normal(shape: tuple[int, ...], dtype: str) -> Array:
+    """Numbers drawn from the standard normal distribution."""
+    check_dtype(dtype)
+    return normal_(filled(shape, 0, dtype))
+
+
 def check_dtype(dtype: str) -> None:
     """Raise a `DTypeError` unless it is that of weights."""
     if dtype not in (*REAL, np.float32, np.float64):

@@ -14,7 +14,7 @@ from ._kernels.replay import Replayer, Results, another, without_gaps
 from ._weights import batch_weights, check_takes_weights, check_weight
 from .batches import Checked, Layout, Slots, as_slots
 from .layers import Layer
-from .layers.layer import as_real
+from .layers.layer import as_input
 from .layers.recorded import ModelContext, caller
 from .losses import Loss, computed, counted, is_mean, options_of, targets_of
 from .optim import Optimizer, bound
@@ -156,7 +156,7 @@ class CapturedStep:
     def _checked(self, x: Any, y: Any, sample_weight: Any) -> Slots:
         """The slots as kernels take them: of the right dtype, aligned, without gaps, and apart from each other."""
         model, loss = self._step.model, self._step.loss
-        x = as_real(x, model.dtype, "x")
+        x = as_input(x, model, "x")
         if x.ndim < 1 or x.size == 0:
             raise ShapeError(f"x: expected at least one sample, got shape {x.shape}")
         if self._last is None or not self._last.holds:  # another last layer may have another number of classes

@@ -118,6 +118,7 @@ def make(kernel: Kernel, sample: Sample, dtype: str = "float64", seed: int = 0) 
 
 
 #: Values in which kernels go wrong, by kernel and argument.
+ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh", "softplus")
 _AWKWARD = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-39, -1e-39, 5e-324, 1.0, 1.0)
 SPECIAL: dict[str, dict[str, tuple[float, ...]]] = {
     "linear": {"x": (np.nan, np.inf, 0.0, 1e-39)},
@@ -149,6 +150,16 @@ SPECIAL: dict[str, dict[str, tuple[float, ...]]] = {
     "batch_norm_backward": {"dy": (np.nan, np.inf, 0.0), "x": (np.nan, np.inf, 0.0, 1e-39)},
     "layer_norm": {"x": (np.nan, np.inf, 0.0, 1e-39)},
     "layer_norm_backward": {"dy": (np.nan, np.inf, 0.0), "x": (np.nan, np.inf, 0.0, 1e-39)},
+    **{name: {"x": _AWKWARD} for name in ACTIVATIONS},
+    **{
+        f"{name}_backward": {"dy": _AWKWARD, "x": (np.nan, np.inf, -np.inf, 0.0), "y": (np.nan, 0.0, -0.0, 1.0)}
+        for name in ACTIVATIONS
+    },
+    "dropout2d": {"x": _AWKWARD},
+    "embedding_backward": {"dy": (np.nan, np.inf, -np.inf, 0.0, 1e-39)},
+    "softmax_backward": {"dy": (np.nan, np.inf, -np.inf, 0.0, 1e-39), "y": (0.0, 1.0)},
+    "log_softmax": {"scores": (-np.inf, 1e4, -1e4, 0.0, 88.0, -104.0, 1e-39)},
+    "log_softmax_backward": {"dy": (np.nan, np.inf, -np.inf, 0.0, 1e-39), "y": (0.0, -np.inf, -1e4, -104.0)},
     "softmax": {"scores": (-np.inf, 1e4, -1e4, 0.0, 88.0, -104.0, 1e-39)},
     "cross_entropy": {"scores": (-np.inf, 1e4, -1e4, 0.0, 88.0, -104.0, 1e-39)},
     "soft_cross_entropy": {"scores": (1e4, -1e4, 0.0, 88.0, -104.0, 1e-39)},

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_inputs import (
+    ACTIVATIONS,
     LAYOUTS,
     SPECIAL,
     Guarded,
@@ -281,7 +282,18 @@ LARGE: tuple[tuple[tuple[str, ...], Sample], ...] = (
     ),
     (("layer_norm", "layer_norm_backward"), {"N": 300, "D": 390, "eps": 1e-5}),
     (
-        ("softmax", "cross_entropy", "soft_cross_entropy", "nll", "multi_margin", "count_correct", "count_agreeing"),
+        (
+            "softmax",
+            "softmax_backward",
+            "log_softmax",
+            "log_softmax_backward",
+            "cross_entropy",
+            "soft_cross_entropy",
+            "nll",
+            "multi_margin",
+            "count_correct",
+            "count_agreeing",
+        ),
         {
             **{"N": 2000, "K": 50, "S": 1000, "mean": True, "positions": 2, "ignore_index": 7, "label_smoothing": 0.1},
             **{"class_mean": True, "p": 1, "margin": 1.0},
@@ -294,6 +306,9 @@ LARGE: tuple[tuple[tuple[str, ...], Sample], ...] = (
     (("l2_penalty", "scale"), {"n": 200_001, "shape": (300, 301), "factor": 0.5}),
     (("sgd", "rmsprop", "adagrad", "adam"), {"n": 200_001, "T": 4}),
     (("power_sum", "clip_by_scale", "clip_by_value"), {"n": 200_001, "norm_type": 2.0, "limit": 0.5}),
+    (("gelu", "gelu_backward"), {"shape": (50, 33, 13, 11)}),  # of which the other activations differ by the formula
+    (("dropout2d",), {"N": 40, "C": 33, "H": 20, "W": 11, "p": 0.3}),
+    (("embedding_backward",), {"B": 700, "D": 300, "M": 90, "num_embeddings": 90, "padding_idx": 2}),
     (("gather_rows",), {"M": 1000, "B": 900, "shape": (13, 17)}),
     (
         ("avg_pool2d", "avg_pool2d_backward"),
@@ -608,8 +623,8 @@ def test_count_correct_of_ties_and_nans(backend: str, dtype: str, K: int) -> Non
 @every_backend
 @every_dtype
 def test_elementwise_kernels_may_write_over_their_input(backend: str, dtype: str) -> None:
-    for name in ("relu", "relu_backward", "dropout"):
-        inputs, params = make(TABLE[name], {"shape": (3, 40), "p": 0.5}, dtype)
+    for name in ("dropout", *(row for activation in ACTIVATIONS for row in (activation, f"{activation}_backward"))):
+        inputs, params = make(TABLE[name], {**TABLE[name].samples[-1], "shape": (3, 40)}, dtype)
         expected, _ = reference(TABLE[name], inputs, params)
         found = call(backend, TABLE[name], inputs, params, [inputs[0]])
         assert found[0] is inputs[0]

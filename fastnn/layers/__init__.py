@@ -1,20 +1,23 @@
 """Layers: one family a file. A layer owns parameters and wires kernels; it does no arithmetic of its own."""
 
-from .activation import ReLU
+from .activation import ELU, GELU, Identity, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
 from .augment import Cutout, RandomCrop, RandomHorizontalFlip, RandomShift
 from .branches import Parallel, Residual
 from .containers import Sequential
 from .conv import Conv2d, ConvTranspose2d
-from .dropout import Dropout
+from .dropout import Dropout, Dropout2d
+from .embedding import Embedding
 from .fold import fold_batch_norm
 from .layer import Layer, register
 from .linear import Linear
 from .norm import BatchNorm1d, BatchNorm2d, LayerNorm
 from .parameter import Parameter
 from .pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
-from .shape import Flatten
+from .shape import Flatten, Unflatten
 
 __all__ = [
+    "ELU",
+    "GELU",
     "AdaptiveAvgPool2d",
     "AvgPool2d",
     "BatchNorm1d",
@@ -23,10 +26,15 @@ __all__ = [
     "ConvTranspose2d",
     "Cutout",
     "Dropout",
+    "Dropout2d",
+    "Embedding",
     "Flatten",
+    "Identity",
     "Layer",
     "LayerNorm",
+    "LeakyReLU",
     "Linear",
+    "LogSoftmax",
     "MaxPool2d",
     "Parallel",
     "Parameter",
@@ -36,6 +44,12 @@ __all__ = [
     "ReLU",
     "Residual",
     "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Tanh",
+    "Unflatten",
     "fold_batch_norm",
     "register",
 ]

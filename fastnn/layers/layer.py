@@ -195,12 +195,21 @@ class Layer:
 
     # --- prediction ----------------
 
+    @property
+    def vocabulary(self) -> int | None:
+        """How many indices there are where the input is made of these, not of real numbers: then from 0, as int64.
+
+        That of the first layer inside, by default. `fit` and `predict` convert and check their data by it.
+        """
+        return next((child.vocabulary for _, child in self.named_children()), None)
+
     def scores(self, x: Any, batch_size: int = 256) -> Any:
         """The output for all of x (N, …), computed a batch at a time, dropout off. Any real dtype is converted.
 
         An array, or a tuple of them from a model of several heads.
         """
-        if self._replayer is not None and isinstance(x, np.ndarray) and x.ndim and 0 < len(x) <= batch_size:
+        plain = isinstance(x, np.ndarray) and x.dtype.kind == "f" and x.ndim > 0  # nothing to convert or to check
+        if plain and self._replayer is not None and 0 < len(x) <= batch_size:
             latest = self._replayer.results_like_latest((x,))
             if latest is not None:
                 return _heads(np.ascontiguousarray(head) for head in latest)
@@ -259,7 +268,7 @@ class Layer:
         return heads
 
     def _batches(self, x: Any, batch_size: int) -> Iterator[Array]:
-        x = as_real(x, self.dtype, "x")
+        x = as_input(x, self, "x")
         if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise ValueError(f"batch_size: expected a whole number of at least 1, got {batch_size!r}")
         if x.ndim < 1:
@@ -330,6 +339,26 @@ def as_real(x: Any, dtype: str, what: str) -> Array:
     if a.dtype.kind not in "fiub":
         raise DTypeError(f"{what}: expected real numbers (to be used as {dtype}), got {a.dtype}")
     return a if a.dtype == dtype else a.astype(dtype)
+
+
+def as_input(x: Any, model: Layer, what: str) -> Array:
+    """x as the model takes it: real numbers of its dtype, or int64 indices into its vocabulary, which are checked."""
+    if model.vocabulary is None:
+        return as_real(x, model.dtype, what)
+    a = np.asarray(x)
+    if a.dtype.kind not in "iu" and a.size:
+        raise DTypeError(f"{what}: expected whole numbers, indices below {model.vocabulary}, got {a.dtype}")
+    check_indices(a, model.vocabulary, what)
+    converted: Array = a.astype(np.int64, copy=False)
+    return converted
+
+
+def check_indices(x: Array, count: int, what: str) -> None:
+    """Raise ValueError, naming the first sample, for an index outside of 0 … count-1."""
+    if x.size and (x.min() < 0 or x.max() >= count):
+        at = np.unravel_index(int(((x < 0) | (x >= count)).argmax()), x.shape)
+        where = f" (sample {at[0]})" if at else ""
+        raise ValueError(f"{what}: expected indices from 0 to {count - 1}, got {x[at]}{where}")
 
 
 def contiguous(x: Array) -> Array:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from .. import _kernels as k
 from .._errors import ShapeError
 from .._kernels import Array
-from .layer import Backward, Layer, check_gradient, register
+from .layer import Backward, Layer, check_gradient, contiguous, register
 
 
 @register
@@ -27,19 +31,53 @@ class Flatten(Layer):
         start, end = (axis + x.ndim if axis < 0 else axis for axis in (self.start_dim, self.end_dim))
         if not 0 <= start <= end < x.ndim:
             raise ShapeError(f"{self.label}: cannot join axes {self.start_dim} to {self.end_dim} of {x.shape}")
-        size = 1
-        for n in x.shape[start : end + 1]:
-            size *= n
+        size = math.prod(x.shape[start : end + 1])
         in_order = x.flags.c_contiguous
         is_image = x.ndim == 4
-        rows = x if in_order else k.copy(x, channels_last=False)
-        y = rows.reshape(*x.shape[:start], size, *x.shape[end + 1 :])
+        y = contiguous(x).reshape(*x.shape[:start], size, *x.shape[end + 1 :])
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             check_gradient(self, dy, y.shape)
             if not need_dx:
                 return None
-            dx: Array = dy.reshape(x.shape)
+            dx: Array = contiguous(dy).reshape(x.shape)
             return dx if in_order else k.copy(dx, channels_last=is_image)  # as layers below want it
 
         return y, backward
+
+
+@register
+class Unflatten(Layer):
+    """The reverse of `Flatten`: axis dim becomes axes of unflattened_size, of which one may be -1, for what is left.
+
+    Images made of rows, (N, C·H·W) to (N, C, H, W), lie channels-last in memory, as the layers above want them.
+    """
+
+    def __init__(self, dim: int, unflattened_size: Sequence[int]) -> None:
+        sizes = tuple(unflattened_size) if isinstance(unflattened_size, Sequence) else ()
+        whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= -1 for n in sizes)
+        if not sizes or not whole or sizes.count(-1) > 1:
+            raise ShapeError(f"Unflatten: expected sizes, one of them -1 at most, got {unflattened_size!r}")
+        self.dim, self.unflattened_size = int(dim), tuple(int(n) for n in sizes)
+
+    def config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {"dim": self.dim, "unflattened_size": self.unflattened_size}
+
+    def forward(self, x: Array, train: bool = False) -> tuple[Array, Backward]:
+        """x: any shape that has such an axis. Raises `ShapeError`, `DTypeError`."""
+        self.check(x)
+        at, sizes = self.dim + x.ndim if self.dim < 0 else self.dim, self.unflattened_size
+        left = math.prod(n for n in sizes if n >= 0)
+        if -1 in sizes and left and 0 <= at < x.ndim:
+            sizes = tuple(x.shape[at] // left if n < 0 else n for n in sizes)
+        if not 0 <= at < x.ndim or math.prod(sizes) != x.shape[at]:
+            raise ShapeError(f"{self.label}: cannot make axis {self.dim} of {x.shape} axes of {self.unflattened_size}")
+        y = contiguous(x).reshape(*x.shape[:at], *sizes, *x.shape[at + 1 :])
+        is_image = y.ndim == 4 and at == 1
+
+        def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            check_gradient(self, dy, y.shape)
+            return contiguous(dy).reshape(x.shape) if need_dx else None
+
+        return k.copy(y, channels_last=True) if is_image else y, backward

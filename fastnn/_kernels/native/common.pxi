@@ -21,8 +21,8 @@ ctypedef fused real:
     float
     double
 
-# Set by the runtime when it connects this instruction set to the thread pool.
-cdef parallel_fn parallel = NULL
+cdef extern from "tiles.h" nogil:
+    parallel_fn parallel
 
 # Nominal times on one core, in nanoseconds: they only decide whether work is worth a second thread.
 cdef double FLOP = 0.02

@@ -67,6 +67,24 @@ cdef void dropout(real* y, const call_t* c) noexcept nogil:
                  ceil_div(g.size, g.channels * g.pixels) * ceil_div(g.channels, CHANNELS), g.size)
 
 
+cdef struct dropout2d_sizes:
+    Py_ssize_t N, C, H, W
+
+
+cdef void dropout2d_task(real* y, const call_t* c, Py_ssize_t image, int thread) noexcept nogil:
+    """An image: a word for each channel, the same at every pixel."""
+    cdef const dropout2d_sizes* g = <const dropout2d_sizes*>c.n
+    cdef const uint32_t* words = random_words(<uint32_t*>(c.own + thread * c.own_size), image * g.C, g.C, c)
+    cdef Py_ssize_t first = image * g.H * g.W, p
+    for p in range(first, first + g.H * g.W):
+        drop(y + p * g.C, <const real*>c.p[1] + p * g.C, words, c, g.C)
+
+
+cdef void dropout2d(real* y, const call_t* c) noexcept nogil:
+    cdef const dropout2d_sizes* g = <const dropout2d_sizes*>c.n
+    parallel(<task_fn>dropout2d_task[real], c, g.N, BYTE * sizeof(real) * g.N * g.C * g.H * g.W)
+
+
 cdef void next_key(uint64_t* key, const call_t* c) noexcept nogil:
     cdef uint64_t* state = <uint64_t*>c.p[1]
     memcpy(key, state, 24)
@@ -77,4 +95,5 @@ def dropout_kernels():
     return {
         "next_key": (<size_t>next_key, <size_t>next_key),
         "dropout": (<size_t>dropout[float], <size_t>dropout[double]),
+        "dropout2d": (<size_t>dropout2d[float], <size_t>dropout2d[double]),
     }

@@ -8,6 +8,7 @@ include "activation.pxi"
 include "branches.pxi"
 include "dropout.pxi"
 include "norm.pxi"
+include "embedding.pxi"
 include "loss.pxi"
 include "pointwise.pxi"
 include "clip.pxi"
@@ -48,6 +49,7 @@ def kernels():
         **branches_kernels(),
         **dropout_kernels(),
         **norm_kernels(),
+        **embedding_kernels(),
         **loss_kernels(),
         **pointwise_kernels(),
         **clip_kernels(),

@@ -12,8 +12,8 @@ cdef void gather_rows_task(char* y, const call_t* c, Py_ssize_t task, int thread
     for b in range(cut(g.B, 8, task), cut(g.B, 8, task + 1)):
         if 0 <= index[b] < g.M:
             memcpy(y + b * size, x + index[b] * size, size)
-        else:  # the caller's mistake: nothing outside of x is read
-            memset(y + b * size, 0, size)
+        else:  # the caller's mistake: nothing outside of x is read, and NaN, or -1, lets it be seen
+            memset(y + b * size, 0xFF, size)
 
 
 cdef void gather_rows(char* y, const call_t* c) noexcept nogil:

@@ -1,25 +1,5 @@
 /* Rows of numbers. Results may lie where arguments do. */
 
-NOINLINE void NAME(relu_row)(T *y, const T *x, ptrdiff_t n) {
-    ptrdiff_t i = 0;
-    for (; i + VL <= n; i += VL) NAME(store)(y + i, NAME(positive)(NAME(load)(x + i)));
-    if (i < n) {
-        const M m = NAME(first)(n - i);
-        NAME(store_first)(y + i, NAME(positive)(NAME(load_first)(x + i, m)), m);
-    }
-}
-
-INLINE V NAME(where_positive)(V y, V dy) { return (V)((NAME(ints))dy & ~(y <= 0)); }
-
-NOINLINE void NAME(relu_backward_row)(T *dx, const T *dy, const T *y, ptrdiff_t n) {
-    ptrdiff_t i = 0;
-    for (; i + VL <= n; i += VL) NAME(store)(dx + i, NAME(where_positive)(NAME(load)(y + i), NAME(load)(dy + i)));
-    if (i < n) {
-        const M m = NAME(first)(n - i);
-        NAME(store_first)(dx + i, NAME(where_positive)(NAME(load_first)(y + i, m), NAME(load_first)(dy + i, m)), m);
-    }
-}
-
 NOINLINE void NAME(add_row)(T *restrict y, const T *restrict x, ptrdiff_t n) {
     for (ptrdiff_t i = 0; i < n; i++) y[i] += x[i];
 }

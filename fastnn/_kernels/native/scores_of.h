@@ -1,43 +1,4 @@
-/* Rows of scores, for one type T (see tiles.h): exponentials, softmax and the largest score. */
-
-#ifndef FASTNN_FACTORIALS
-#define FASTNN_FACTORIALS
-static const double inverse_factorials[] = {1. / 2,       1. / 6,         1. / 24,         1. / 120,
-                                            1. / 720,     1. / 5040,      1. / 40320,      1. / 362880,
-                                            1. / 3628800, 1. / 39916800., 1. / 479001600., 1. / 6227020800.};
-static const int8_t lane_numbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-#endif
-
-#ifdef FLOAT64
-#define TERMS 12 /* of the series after 1 + r: what is left out is 4e-18 of the sum for r up to ln(2) / 2, in float 5e-9 */
-#define MANTISSA 52
-#define BIAS 1023
-#define LEAST -708.39 /* exp of less is less than the smallest normal number */
-#define LN2_HIGH 6.93145751953125e-1 /* few enough bits for n times this to be exact */
-#define LN2_LOW 1.42860682030941723212e-6
-#else
-#define TERMS 6
-#define MANTISSA 23
-#define BIAS 127
-#define LEAST -87.33f
-#define LN2_HIGH 0.693359375f
-#define LN2_LOW -2.12194440e-4f
-#endif
-
-INLINE V NAME(choose)(NAME(ints) which, V yes, V no) { return (V)(((NAME(ints))yes & which) | ((NAME(ints))no & ~which)); }
-
-/* exp(x) for x <= 0, NaN for NaN: with x = n ln(2) + r, 2^n times the Taylor series of exp(r). */
-INLINE V NAME(exp)(V x) {
-    const T round = (T)1.5 * (T)((int64_t)1 << MANTISSA); /* added, leaves a whole number in the last bits */
-    const NAME(ints) tiny = x < (T)LEAST;
-    x = NAME(choose)(tiny, NAME(all)((T)LEAST), x);
-    const V shifted = x * (T)1.44269504088896340736 + round, n = shifted - round;
-    const V r = x - n * (T)LN2_HIGH - n * (T)LN2_LOW;
-    V sum = NAME(all)((T)inverse_factorials[TERMS - 1]);
-    UNROLL for (int i = TERMS - 2; i >= 0; i--) sum = sum * r + (T)inverse_factorials[i];
-    sum = sum * (r * r) + r + (T)1;
-    return (V)((NAME(ints))(sum * (V)(((NAME(ints))shifted + BIAS) << MANTISSA)) & ~tiny);
-}
+/* Rows of scores, for one type T (see tiles.h): softmax, its gradients and the largest score. */
 
 /* Which of the VL lanes are among the first n. */
 INLINE NAME(ints) NAME(among)(ptrdiff_t n) {
@@ -108,9 +69,33 @@ NOINLINE int NAME(is_largest)(const T *scores, ptrdiff_t K, ptrdiff_t label) {
     return !any;
 }
 
-#undef TERMS
-#undef MANTISSA
-#undef BIAS
-#undef LEAST
-#undef LN2_HIGH
-#undef LN2_LOW
+NOINLINE void NAME(log_softmax_row)(T *y, const T *scores, ptrdiff_t K) {
+    T top;
+    const T log_sum = (T)NAME(softmax_row)(NULL, scores, K, 1, &top);
+    for (ptrdiff_t k = 0; k < K; k++) y[k] = scores[k] - top - log_sum;
+}
+
+/* Of a row's numbers after its end, 0. */
+INLINE V NAME(next_or_0)(const T *x, ptrdiff_t n) {
+    return n >= VL ? NAME(load)(x) : NAME(load_first)(x, NAME(first)(n));
+}
+
+/* dx = y (dy - Σ dy y), y being the softmax. */
+NOINLINE void NAME(softmax_backward_row)(T *dx, const T *dy, const T *y, ptrdiff_t K) {
+    V sum = {0};
+    for (ptrdiff_t k = 0; k < K; k += VL) sum += NAME(next_or_0)(dy + k, K - k) * NAME(next_or_0)(y + k, K - k);
+    const T total = NAME(total)(sum);
+    for (ptrdiff_t k = 0; k < K; k++) dx[k] = y[k] * (dy[k] - total);
+}
+
+/* dx = dy - exp(y) Σ dy, y being the logarithm of the softmax. */
+NOINLINE void NAME(log_softmax_backward_row)(T *dx, const T *dy, const T *y, ptrdiff_t K) {
+    V sum = {0};
+    for (ptrdiff_t k = 0; k < K; k += VL) sum += NAME(next_or_0)(dy + k, K - k);
+    const T total = NAME(total)(sum);
+    for (ptrdiff_t k = 0; k < K; k += VL) {
+        const V v = NAME(next_or_0)(dy + k, K - k) - NAME(exp)(NAME(next_or_0)(y + k, K - k)) * total;
+        if (K - k >= VL) NAME(store)(dx + k, v);
+        else NAME(store_first)(dx + k, v, NAME(first)(K - k));
+    }
+}

@@ -1,6 +1,7 @@
 /* Register tiles and vector rows in float (…_f32) and double (…_f64), compiled once for each instruction set. */
 #ifndef FASTNN_TILES_H
 #define FASTNN_TILES_H
+#include "call.h"
 #include <stddef.h>
 
 #if defined(__AVX512F__) || defined(__aarch64__)
@@ -26,6 +27,11 @@ typedef struct {
     int add, relu;
 } grid_t;
 
+#define RUN 16384 /* numbers of one task on a row of them */
+
+/* Set by the runtime when it connects this instruction set to the thread pool. */
+static parallel_fn parallel;
+
 #define T float
 #define IT int32_t
 #define NAME(x) x##_f32
@@ -40,6 +46,8 @@ typedef struct {
 #include "norm_of.h"
 #include "losses_of.h"
 #include "optim_of.h"
+#include "math_of.h"
+#include "activation_of.h"
 #include "vec_end.h"
 
 #define FLOAT64
@@ -57,9 +65,28 @@ typedef struct {
 #include "norm_of.h"
 #include "losses_of.h"
 #include "optim_of.h"
+#include "math_of.h"
+#include "activation_of.h"
 #include "vec_end.h"
 #undef FLOAT64
 
 #include "philox.h"
+
+/* The rows that activation_of.h makes. */
+#define ROW(name) {#name, name##_kernel_f32, name##_kernel_f64}
+typedef struct {
+    const char *name;
+    kernel_fn f32, f64;
+} activation_t;
+static const activation_t activations[] = {
+    ROW(relu),          ROW(leaky_relu),          ROW(elu),          ROW(gelu),
+    ROW(relu_backward), ROW(leaky_relu_backward), ROW(elu_backward), ROW(gelu_backward),
+    ROW(silu),          ROW(sigmoid),             ROW(tanh),         ROW(gelu_tanh),
+    ROW(silu_backward), ROW(sigmoid_backward),    ROW(tanh_backward), ROW(gelu_tanh_backward),
+    ROW(softplus),      ROW(softmax_backward),    ROW(log_softmax),
+    ROW(softplus_backward), ROW(log_softmax_backward),
+};
+enum { ACTIVATIONS = sizeof activations / sizeof *activations };
+#undef ROW
 
 #endif

@@ -31,8 +31,10 @@
 #ifdef __clang__
 #define UNROLL _Pragma("clang loop unroll(full)")
 #else
-#define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL _Pragma("GCC unroll 32")
 #endif
+
+static const int8_t lane_numbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 #endif
 
 #define V NAME(vec)
@@ -51,19 +53,22 @@ typedef IT NAME(ints) __attribute__((vector_size(VBYTES)));
 INLINE V NAME(load)(const T *p) { return *(const NAME(vec_u) *)p; }
 INLINE void NAME(store)(T *p, V v) { *(NAME(vec_u) *)p = v; }
 INLINE V NAME(all)(T x) { return x - (V){0}; } /* x - 0 is x, for -0 too */
-INLINE V NAME(positive)(V x) { return (V)((NAME(ints))x & ~(x <= 0)); } /* ReLU: NaN passes */
 
-/* The first n lanes, 1 <= n <= VL; loads give 0 in the others and touch no memory there. */
+/* Positive: ReLU; NaN passes and -0 becomes 0. x86's maximum is its second operand if one is NaN, or both are 0; it has two
+ * ports of the processor where AVX-512's comparison has one.
+ * The first n lanes, 1 <= n <= VL; loads give 0 in the others and touch no memory there. */
 #if defined(__AVX512F__)
 #ifdef FLOAT64
 typedef __mmask8 M;
 INLINE M NAME(first)(ptrdiff_t n) { return (M)((1u << n) - 1); }
 INLINE V NAME(load_first)(const T *p, M m) { return (V)_mm512_maskz_loadu_pd(m, p); }
+INLINE V NAME(positive)(V x) { return (V)_mm512_max_pd((__m512d){0}, (__m512d)x) + 0; }
 INLINE void NAME(store_first)(T *p, V v, M m) { _mm512_mask_storeu_pd(p, m, (__m512d)v); }
 #else
 typedef __mmask16 M;
 INLINE M NAME(first)(ptrdiff_t n) { return (M)((1u << n) - 1); }
 INLINE V NAME(load_first)(const T *p, M m) { return (V)_mm512_maskz_loadu_ps(m, p); }
+INLINE V NAME(positive)(V x) { return (V)_mm512_max_ps((__m512){0}, (__m512)x) + 0; }
 INLINE void NAME(store_first)(T *p, V v, M m) { _mm512_mask_storeu_ps(p, m, (__m512)v); }
 #endif
 #elif defined(__AVX2__)
@@ -71,15 +76,18 @@ typedef __m256i M;
 #ifdef FLOAT64
 static const int64_t NAME(lanes)[8] = {-1, -1, -1, -1, 0, 0, 0, 0};
 INLINE V NAME(load_first)(const T *p, M m) { return (V)_mm256_maskload_pd(p, m); }
+INLINE V NAME(positive)(V x) { return (V)_mm256_max_pd((__m256d){0}, (__m256d)x) + 0; }
 INLINE void NAME(store_first)(T *p, V v, M m) { _mm256_maskstore_pd(p, m, (__m256d)v); }
 #else
 static const int32_t NAME(lanes)[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
 INLINE V NAME(load_first)(const T *p, M m) { return (V)_mm256_maskload_ps(p, m); }
+INLINE V NAME(positive)(V x) { return (V)_mm256_max_ps((__m256){0}, (__m256)x) + 0; }
 INLINE void NAME(store_first)(T *p, V v, M m) { _mm256_maskstore_ps(p, m, (__m256)v); }
 #endif
 INLINE M NAME(first)(ptrdiff_t n) { return _mm256_loadu_si256((const __m256i *)(NAME(lanes) + VL - n)); }
 #else
 typedef ptrdiff_t M;
+INLINE V NAME(positive)(V x) { return (V)((NAME(ints))x & ~(x <= 0)); }
 INLINE M NAME(first)(ptrdiff_t n) { return n; }
 INLINE V NAME(load_first)(const T *p, M n) {
     V v = {0};

@@ -22,6 +22,7 @@ from . import (
     conv,
     conv_pool,
     dropout,
+    embedding,
     layout,
     linear,
     loss,
@@ -46,6 +47,7 @@ _FAMILIES = (
     norm,
     pointwise,
     clip,
+    embedding,
 )
 #: Every row's function, which has the row's name.
 FUNCTIONS: dict[str, Callable[..., Any]] = {

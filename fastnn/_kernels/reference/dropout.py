@@ -57,3 +57,14 @@ def dropout(x: Array, key: Array, p: float) -> Array:
     dropped: Array = random_words(key, x.size).reshape(x.shape) < np.uint64(p * 2**32)
     scale = x.dtype.type(1 / (1 - p)) if p < 1 else x.dtype.type(0)
     return np.where(dropped, 0, x * scale)
+
+
+def dropout2d(x: Array, key: Array, p: float) -> Array:
+    """Each channel of each image is dropped with probability p, else divided by 1 - p.
+
+    Tompson et al.: "Efficient object localization using convolutional networks", 2015, section 3.2.
+    Also its own backward, as `dropout`, of which channel c of image n has the element n * C + c.
+    x: (N, C, H, W), key: (3,) uint64. Returns y: (N, C, H, W).
+    """
+    kept = dropout(np.ones(x.shape[:2], x.dtype), key, p)[:, :, None, None]
+    return np.where(kept == 0, 0, x * kept)

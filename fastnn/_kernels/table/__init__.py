@@ -8,10 +8,40 @@ its `ints`, are what the compiled function finds in ``c.n``; outputs, then input
 from __future__ import annotations
 
 from ..kernel import Kernel
-from . import activation, augment, branches, clip, conv, dropout, layout, linear, loss, norm, optim, pointwise, pooling
+from . import (
+    activation,
+    augment,
+    branches,
+    clip,
+    conv,
+    dropout,
+    embedding,
+    layout,
+    linear,
+    loss,
+    norm,
+    optim,
+    pointwise,
+    pooling,
+)
 from .windows import window_count
 
-FAMILIES = (linear, conv, pooling, activation, branches, dropout, loss, optim, layout, augment, norm, pointwise, clip)
+FAMILIES = (
+    linear,
+    conv,
+    pooling,
+    activation,
+    branches,
+    dropout,
+    loss,
+    optim,
+    layout,
+    augment,
+    norm,
+    pointwise,
+    clip,
+    embedding,
+)
 
 TABLE: dict[str, Kernel] = {row.name: row for family in FAMILIES for row in family.ROWS}
 
