@@ -158,10 +158,15 @@ def blank(limit: int) -> Iterator[None]:
         _limit.reset(token)
 
 
-def zeros(shape: tuple[int, ...], dtype: str) -> Array:
-    """Memory for weights, counted against the limit of `blank`."""
+def check_dtype(dtype: str) -> None:
+    """Raise a `DTypeError` unless it is that of weights."""
     if dtype not in (*REAL, np.float32, np.float64):
         raise DTypeError(f"expected dtype float32 or float64, got {dtype!r}")
+
+
+def zeros(shape: tuple[int, ...], dtype: str) -> Array:
+    """Memory for weights or buffers, counted against the limit of `blank`."""
+    check_dtype(dtype)
     limit = _limit.get()
     if limit is not None:
         if math.prod(shape) > limit:
@@ -173,6 +178,16 @@ def zeros(shape: tuple[int, ...], dtype: str) -> Array:
 def uniform(shape: tuple[int, ...], bound: float, dtype: str) -> Array:
     """Numbers drawn evenly from -bound to bound."""
     return uniform_(zeros(shape, dtype), -bound, bound)
+
+
+def normal(shape: tuple[int, ...], dtype: str) -> Array:
+    """Numbers drawn from the standard normal distribution."""
+    return normal_(zeros(shape, dtype))
+
+
+def filled(shape: tuple[int, ...], value: float, dtype: str) -> Array:
+    """The same number everywhere, for weights and for buffers."""
+    return constant_(zeros(shape, dtype), value)
 
 
 def default(shape: tuple[int, ...], fan_in: int, bias: bool, dtype: str) -> tuple[Array, Array | None]:
@@ -208,8 +223,7 @@ def normal_(tensor: Filled, mean: float = 0.0, std: float = 1.0) -> Filled:
 
 def constant_(tensor: Filled, val: float) -> Filled:
     """Fill with one number. tensor: any shape."""
-    _array(tensor)[...] = val
-    return tensor
+    return _fill(tensor, lambda shape, dtype: np.full(shape, val, dtype))
 
 
 def zeros_(tensor: Filled) -> Filled:
@@ -314,7 +328,7 @@ def _fans(tensor: Any) -> tuple[int, int]:
 
 def _fill(tensor: Filled, draw: Callable[[tuple[int, ...], str], Array]) -> Filled:
     array = _array(tensor)
-    if _limit.get() is None:  # in `blank` nothing is drawn
+    if _limit.get() is None:  # in `blank` weights are zeros
         array[...] = draw(array.shape, array.dtype.name)
     return tensor
 
