@@ -207,9 +207,18 @@ def test_apply_reaches_every_layer_inner_ones_first() -> None:
     assert all((model.state_dict()[key] == 0.5).all() for key in ("0.0.weight", "2.weight"))
 
 
-def test_nothing_is_drawn_in_blank() -> None:
-    with init.blank(100):
-        assert (init.normal_(init.zeros((3, 3), "float32")) == 0).all()
+def test_weights_are_zeros_in_blank() -> None:
+    shape = 3, 3
+    assert (init.filled(shape, 2, "float64") == 2).all() and init.normal(shape, "float64").std() > 0
+    with init.blank(27):
+        for made in (
+            init.normal(shape, "float32"),
+            init.filled(shape, 1, "float32"),
+            init.uniform(shape, 1, "float32"),
+        ):
+            assert (made == 0).all()
+        with pytest.raises(fn.ShapeError, match="more than the 0 numbers that are left"):
+            init.filled((1,), 0, "float32")
 
 
 # --- states -----------------------------------------------------------------------------------------------------------

@@ -183,16 +183,19 @@ def _checked(path: Path, pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.u
 
 def _differences(paths: Sequence[Path]) -> list[Batch]:
     """Images as differences of neighbouring pixels, so that they compress better, and the labels of all of them."""
+    from concurrent.futures import ThreadPoolExecutor
+
     *images, names = paths
     labels = _labels(names)
+    with ThreadPoolExecutor() as pool:  # which decompresses several at a time
+        *train, test = pool.map(_undone, images)
     found, at = [], 0
-    for path in images[:-1]:
-        pixels = _undone(path)
+    for path, pixels in zip(images, train, strict=False):
         found.append(_checked(path, pixels, labels["train"][at : at + len(pixels)]))
         at += len(pixels)
     if at != len(labels["train"]):
         raise DataError(f"{names}: expected {at} labels, one per image, got {len(labels['train'])}")
-    return [*found, _checked(images[-1], _undone(images[-1]), labels["test_first1000"])]
+    return [*found, _checked(images[-1], test, labels["test_first1000"])]
 
 
 def _labels(path: Path) -> Mapping[str, npt.NDArray[np.uint8]]:

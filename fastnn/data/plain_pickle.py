@@ -33,7 +33,7 @@ def loads(content: bytes) -> Any:
     except PlainPickleError:
         raise
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, MemoryError) as error:
-        raise PlainPickleError(f"damaged or truncated: {error or type(error).__name__}") from error
+        raise PlainPickleError(f"damaged or truncated: {type(error).__name__}: {str(error)[:200]}") from error
 
 
 @dataclass(frozen=True)
