@@ -50,7 +50,7 @@ LAYERS = public(lambda cls: issubclass(cls, fn.Layer) and cls is not fn.Layer)
 LOSS_CLASSES = public(lambda cls: hasattr(cls, "forward") and not issubclass(cls, fn.Layer))
 OPTIMIZER_CLASSES = public(lambda cls: issubclass(cls, Optimizer))
 every_loss = pytest.mark.parametrize("case", LOSSES)
-every_optimizer = pytest.mark.parametrize("case", OPTIMIZERS)
+every_optimizer = pytest.mark.parametrize(("name", "options"), OPTIMIZERS)
 
 
 # --- what is missing --------------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ def test_every_loss_is_complete(name: str) -> None:
 def test_every_optimizer_is_complete(name: str) -> None:
     """Their arrays may have any shape; what a docstring has to say is the formula."""
     cls = OPTIMIZER_CLASSES[name]
-    assert any(case[0] == name for case in OPTIMIZERS.values()), f"{name} has no line in optim_cases.py"
+    assert name in dict(OPTIMIZERS), f"{name} has no line in optim_cases.py"
     assert re.search(r"\bp\b", cls.__doc__ or "") and re.search(r"\blr\b", cls.__doc__ or ""), "no formula for p by lr"
 
 
@@ -224,10 +224,20 @@ def test_a_captured_layer_computes_the_same_bits(case: str) -> None:
 # --- losses -----------------------------------------------------------------------------------------------------------
 
 
-def loss_input(case: str, dtype: str, seed: int = 0) -> tuple[Array, Array]:
-    """Scores and target."""
+def loss_input(case: str, dtype: str) -> tuple[tuple[Array, ...], tuple[Any, ...]]:
+    """Scores and targets, of each head."""
     _, _, shape, draw = LOSSES[case]
-    return random(shape, dtype, seed), draw(np.random.default_rng(seed + 100), shape, dtype)
+    shapes = shape if isinstance(shape[0], tuple) else (shape,)
+    targets = (np.asarray(target) for target in each(draw(shapes[0][0])))
+    return (
+        tuple(random(shape, dtype, seed=i) for i, shape in enumerate(shapes)),
+        tuple(target.astype(dtype) if target.dtype.kind == "f" else target for target in targets),
+    )
+
+
+def alone(arrays: tuple[Any, ...]) -> Any:
+    """A tuple of several arrays, or the only one by itself."""
+    return arrays if len(arrays) > 1 else arrays[0]
 
 
 @every_backend
@@ -235,38 +245,48 @@ def loss_input(case: str, dtype: str, seed: int = 0) -> tuple[Array, Array]:
 @every_loss
 def test_loss_as_pytorchs(case: str, dtype: str, backend: str) -> None:
     torch = pytest.importorskip("torch")
+
+    def tensor(a: Any) -> Any:
+        return torch.tensor(np.asarray(a), dtype=getattr(torch, dtype) if np.asarray(a).dtype.kind == "f" else None)
+
     make, make_theirs, *_ = LOSSES[case]
-    scores, target = loss_input(case, dtype)
+    scores, targets = loss_input(case, dtype)
     called: set[str] = set()
     with fn.use_backend(backend), observing(lambda plan: called.add(plan.kernel.name)):
-        loss, backward = make().forward(scores, target)
-        dscores = backward()
+        loss, backward = make().forward(alone(scores), alone(targets))
+        found = each(backward())
     assert called and called <= set(FUNCTIONS)
-    theirs = torch.from_numpy(scores.copy()).requires_grad_()
-    expected = make_theirs(torch.nn)(theirs, torch.from_numpy(target.copy()))
+    theirs = tuple(tensor(a).requires_grad_() for a in scores)
+    expected = make_theirs(torch.nn, tensor)(alone(theirs), alone(tuple(map(tensor, targets))))
     expected.backward()
     np.testing.assert_allclose(loss, expected.item(), rtol=1e-12 if dtype == "float64" else 1e-5)
-    assert_close(dscores, theirs.grad.numpy(), dtype, "the gradient")
+    for dscores, its in zip(found, theirs, strict=True):
+        assert_close(dscores, its.grad.numpy(), dtype, "the gradient")
 
 
 @every_backend
 @every_loss
 def test_gradient_of_a_loss_is_the_numerical_one(case: str, backend: str) -> None:
     loss = LOSSES[case][0]()
-    scores, target = loss_input(case, "float64")
+    scores, targets = loss_input(case, "float64")
+
+    def value(_: Array) -> Array:
+        return np.array(loss.forward(alone(scores), alone(targets))[0])
+
     with fn.use_backend(backend):
-        found = loss.forward(scores, target)[1]()
-        expected = numerical_gradient(lambda x: np.array(loss.forward(x, target)[0]), scores)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+        found = [np.array(a) for a in each(loss.forward(alone(scores), alone(targets))[1]())]
+        for dscores, head in zip(found, scores, strict=True):
+            np.testing.assert_allclose(dscores, numerical_gradient(value, head), rtol=1e-5, atol=1e-7)
 
 
 @needs_native
 @every_loss
 def test_a_captured_loss_computes_the_same_bits(case: str) -> None:
     make, _, shape, _ = LOSSES[case]
-    if len(shape) != 2:
+    if len(shape) != 2 or isinstance(shape[0], tuple):
         pytest.skip("a linear layer makes no such scores")
-    batches = [(random((shape[0], 4), "float32", seed=i), loss_input(case, "float32", i)[1]) for i in range(4)]
+    target = loss_input(case, "float32")[1][0]
+    batches = [(random((shape[0], 4), "float32", seed=i), np.roll(target, i, axis=0)) for i in range(4)]
     results = []
     for captured in (False, True):
         fn.manual_seed(1)
@@ -281,15 +301,14 @@ def test_a_captured_loss_computes_the_same_bits(case: str) -> None:
 @every_backend
 @every_dtype
 @every_optimizer
-def test_optimizer_as_pytorchs(case: str, dtype: str, backend: str) -> None:
+def test_optimizer_as_pytorchs(name: str, options: dict[str, Any], dtype: str, backend: str) -> None:
     """Seven steps on given gradients, of arrays with gaps between them in the flat buffer."""
     torch = pytest.importorskip("torch")
-    name, options, *other = OPTIMIZERS[case]
     values = [random(shape, dtype, seed=i) for i, shape in enumerate([(3, 5), (7,), (33, 2, 1)])]
     ours = [fn.Parameter(value) for value in values]
     theirs = [torch.tensor(value, requires_grad=True) for value in values]
     optimizer = OPTIMIZER_CLASSES[name](ours, **options)
-    its = getattr(torch.optim, name)(theirs, **(other[0] if other else options))
+    its = getattr(torch.optim, name)(theirs, **options)
     called: set[str] = set()
     with fn.use_backend(backend), observing(lambda plan: called.add(plan.kernel.name)):
         for step in range(7):
@@ -305,8 +324,7 @@ def test_optimizer_as_pytorchs(case: str, dtype: str, backend: str) -> None:
 
 @needs_native
 @every_optimizer
-def test_a_captured_optimizer_computes_the_same_bits(case: str) -> None:
-    name, options, *_ = OPTIMIZERS[case]
+def test_a_captured_optimizer_computes_the_same_bits(name: str, options: dict[str, Any]) -> None:
     batches = [(random((6, 4), "float32", seed=i), np.arange(i, i + 6) % 3) for i in range(5)]
     results = []
     for captured in (False, True):
