@@ -37,7 +37,7 @@ INLINE double NAME(wide_total)(const NAME(wide) * sum) {
 /* The next of n numbers, with 0 after their end. */
 INLINE V NAME(next_of)(const T *x, ptrdiff_t n) { return n >= VL ? NAME(load)(x) : NAME(load_first)(x, NAME(first)(n)); }
 
-INLINE void NAME(put)(T *y, V v, ptrdiff_t n) {
+INLINE void NAME(put_next)(T *y, V v, ptrdiff_t n) {
     if (n >= VL) NAME(store)(y, v);
     else NAME(store_first)(y, v, NAME(first)(n));
 }
@@ -64,7 +64,7 @@ NOINLINE double NAME(shares_row)(T *d, const T *scores, const T *target, const T
         V a = NAME(all)(even);
         if (target) a += rest * NAME(next_of)(target + k, n);
         if (w) a *= NAME(next_of)(w + k, n);
-        NAME(put)(d + k, scale * (*mass * NAME(next_of)(d + k, n) - a), n);
+        NAME(put_next)(d + k, scale * (*mass * NAME(next_of)(d + k, n) - a), n);
     }
     return NAME(wide_total)(&cost);
 }
@@ -83,7 +83,7 @@ NOINLINE double NAME(margin_row)(T *d, const T *scores, ptrdiff_t label, T margi
         if (!d) continue;
         const V slope = scale * (p == 1 ? (V)((NAME(ints))NAME(all)(1) & above) : (T)2 * over);
         NAME(add_wide)(&slopes, slope);
-        NAME(put)(d + k, slope, n);
+        NAME(put_next)(d + k, slope, n);
     }
     if (d) d[label] = (T)-NAME(wide_total)(&slopes);
     return NAME(wide_total)(&sum);
@@ -106,16 +106,16 @@ INLINE V NAME(log1p_of_unit)(V z) {
 }
 #undef TERMS
 
-INLINE V NAME(magnitude)(V x) { return NAME(choose)(x < 0, -x, x); }
+INLINE V NAME(absolute)(V x) { return NAME(choose)(x < 0, -x, x); }
 
 /* The loss of scores x against targets t, and its slope; `a` is a factor, delta, or none; q weighs positive targets. */
 INLINE V NAME(loss_of)(const int kind, V x, V t, V q, T a, V *slope) {
     if (kind == BCE) {
-        const V tail = NAME(exp)(-NAME(magnitude)(x)), share = (T)1 + (q - (T)1) * t;
+        const V tail = NAME(exp)(-NAME(absolute)(x)), share = (T)1 + (q - (T)1) * t;
         *slope = (T)1 - t - share * (NAME(choose)(x >= 0, tail, NAME(all)(1)) / ((T)1 + tail));
         return ((T)1 - t) * x + share * (NAME(log1p_of_unit)(tail) + NAME(choose)(x < 0, -x, (V){0}));
     }
-    const V e = x - t, size = NAME(magnitude)(e);
+    const V e = x - t, size = NAME(absolute)(e);
     if (kind == MSE) {
         *slope = 2 * a * e;
         return a * (e * e);
@@ -141,7 +141,7 @@ INLINE double NAME(losses_of)(const int kind, T *d, const T *x, const T *t, cons
         loss *= v;
         if (n < VL) loss = (V)((NAME(ints))loss & NAME(among)(n));
         NAME(add_wide)(&sum, loss);
-        if (d) NAME(put)(d + i, v * scale * slope, n);
+        if (d) NAME(put_next)(d + i, v * scale * slope, n);
     }
     return NAME(wide_total)(&sum);
 }
@@ -169,7 +169,7 @@ NOINLINE double NAME(scaled_row)(T *y, const T *x, T factor, int add, int square
         const ptrdiff_t n = count - i;
         const V v = NAME(next_of)(x + i, n);
         if (squares) NAME(add_wide)(&sum, v * v);
-        if (y) NAME(put)(y + i, add ? NAME(next_of)(y + i, n) + factor * v : factor * v, n);
+        if (y) NAME(put_next)(y + i, add ? NAME(next_of)(y + i, n) + factor * v : factor * v, n);
     }
     return NAME(wide_total)(&sum);
 }
