@@ -6,20 +6,38 @@
 enum { MSE, L1, HUBER, BCE };
 #endif
 
-typedef double NAME(wide) __attribute__((vector_size(8 * LANES)));
+#ifdef FLOAT64
+#define WIDE 1 /* vectors of doubles that a vector becomes */
+#else
+#define WIDE 2
+#endif
 
-INLINE void NAME(add_wide)(NAME(wide) * sum, V v) { *sum += __builtin_convertvector(v, NAME(wide)); }
+typedef double NAME(doubles) __attribute__((vector_size(VBYTES)));
+typedef double NAME(widened) __attribute__((vector_size(VBYTES * WIDE)));
+typedef struct { /* as one vector it would be kept in memory */
+    NAME(doubles) part[WIDE];
+} NAME(wide);
+
+INLINE void NAME(add_wide)(NAME(wide) * sum, V v) {
+    union {
+        NAME(widened) whole;
+        NAME(doubles) part[WIDE];
+    } u = {__builtin_convertvector(v, NAME(widened))};
+    UNROLL for (int i = 0; i < WIDE; i++) sum->part[i] += u.part[i];
+}
 
 INLINE double NAME(wide_total)(const NAME(wide) * sum) {
+    NAME(doubles) all = sum->part[0];
+    UNROLL for (int i = 1; i < WIDE; i++) all += sum->part[i];
     double total = 0;
-    for (int i = 0; i < LANES; i++) total += (*sum)[i];
+    UNROLL for (int i = 0; i < VBYTES / 8; i++) total += all[i];
     return total;
 }
 
 /* The next of n numbers, with 0 after their end. */
 INLINE V NAME(next_of)(const T *x, ptrdiff_t n) { return n >= VL ? NAME(load)(x) : NAME(load_first)(x, NAME(first)(n)); }
 
-INLINE void NAME(put)(T *y, V v, ptrdiff_t n) {
+INLINE void NAME(put_next)(T *y, V v, ptrdiff_t n) {
     if (n >= VL) NAME(store)(y, v);
     else NAME(store_first)(y, v, NAME(first)(n));
 }
@@ -29,7 +47,7 @@ INLINE void NAME(put)(T *y, V v, ptrdiff_t n) {
  * scale (*mass softmax(scores) - a) without `first`. */
 NOINLINE double NAME(shares_row)(T *d, const T *scores, const T *target, const T *w, T top, T first, T rest, T even, T scale,
                                  T *mass, ptrdiff_t K) {
-    NAME(wide) cost = {0}, sum = {0};
+    NAME(wide) cost = {{{0}}}, sum = {{{0}}};
     for (ptrdiff_t k = 0; k < K; k += VL) {
         const ptrdiff_t n = K - k;
         V a = NAME(all)(even);
@@ -46,7 +64,7 @@ NOINLINE double NAME(shares_row)(T *d, const T *scores, const T *target, const T
         V a = NAME(all)(even);
         if (target) a += rest * NAME(next_of)(target + k, n);
         if (w) a *= NAME(next_of)(w + k, n);
-        NAME(put)(d + k, scale * (*mass * NAME(next_of)(d + k, n) - a), n);
+        NAME(put_next)(d + k, scale * (*mass * NAME(next_of)(d + k, n) - a), n);
     }
     return NAME(wide_total)(&cost);
 }
@@ -54,7 +72,7 @@ NOINLINE double NAME(shares_row)(T *d, const T *scores, const T *target, const T
 /* Sum over k but the label of max(0, margin - scores[label] + scores[k])^p, p being 1 or 2, and `scale` times its gradient. */
 NOINLINE double NAME(margin_row)(T *d, const T *scores, ptrdiff_t label, T margin, int p, T scale, ptrdiff_t K) {
     const T base = margin - scores[label];
-    NAME(wide) sum = {0}, slopes = {0};
+    NAME(wide) sum = {{{0}}}, slopes = {{{0}}};
     for (ptrdiff_t k = 0; k < K; k += VL) {
         const ptrdiff_t n = K - k;
         const V z = base + NAME(next_of)(scores + k, n);
@@ -63,9 +81,9 @@ NOINLINE double NAME(margin_row)(T *d, const T *scores, ptrdiff_t label, T margi
         const V over = (V)((NAME(ints))z & above);
         NAME(add_wide)(&sum, p == 1 ? over : over * over);
         if (!d) continue;
-        const V slope = scale * (p == 1 ? (V)((NAME(ints))NAME(all)(1) & above) : 2 * over);
+        const V slope = scale * (p == 1 ? (V)((NAME(ints))NAME(all)(1) & above) : (T)2 * over);
         NAME(add_wide)(&slopes, slope);
-        NAME(put)(d + k, slope, n);
+        NAME(put_next)(d + k, slope, n);
     }
     if (d) d[label] = (T)-NAME(wide_total)(&slopes);
     return NAME(wide_total)(&sum);
@@ -81,23 +99,23 @@ NOINLINE double NAME(margin_row)(T *d, const T *scores, ptrdiff_t label, T margi
 
 /* log(1 + z) for 0 <= z <= 1, as 2 artanh(z / (2 + z)): a series in powers of at most 1/9. */
 INLINE V NAME(log1p_of_unit)(V z) {
-    const V s = z / (2 + z), s2 = s * s;
+    const V s = z / ((T)2 + z), s2 = s * s;
     V sum = NAME(all)((T)(1. / (2 * TERMS - 1)));
     UNROLL for (int i = TERMS - 2; i >= 0; i--) sum = sum * s2 + (T)(1. / (2 * i + 1));
-    return 2 * s * sum;
+    return (T)2 * s * sum;
 }
 #undef TERMS
 
-INLINE V NAME(magnitude)(V x) { return NAME(choose)(x < 0, -x, x); }
+INLINE V NAME(absolute)(V x) { return NAME(choose)(x < 0, -x, x); }
 
 /* The loss of scores x against targets t, and its slope; `a` is a factor, delta, or none; q weighs positive targets. */
 INLINE V NAME(loss_of)(const int kind, V x, V t, V q, T a, V *slope) {
     if (kind == BCE) {
-        const V tail = NAME(exp)(-NAME(magnitude)(x)), share = 1 + (q - 1) * t;
-        *slope = 1 - t - share * (NAME(choose)(x >= 0, tail, NAME(all)(1)) / (1 + tail));
-        return (1 - t) * x + share * (NAME(log1p_of_unit)(tail) + NAME(choose)(x < 0, -x, (V){0}));
+        const V tail = NAME(exp)(-NAME(absolute)(x)), share = (T)1 + (q - (T)1) * t;
+        *slope = (T)1 - t - share * (NAME(choose)(x >= 0, tail, NAME(all)(1)) / ((T)1 + tail));
+        return ((T)1 - t) * x + share * (NAME(log1p_of_unit)(tail) + NAME(choose)(x < 0, -x, (V){0}));
     }
-    const V e = x - t, size = NAME(magnitude)(e);
+    const V e = x - t, size = NAME(absolute)(e);
     if (kind == MSE) {
         *slope = 2 * a * e;
         return a * (e * e);
@@ -114,7 +132,7 @@ INLINE V NAME(loss_of)(const int kind, V x, V t, V q, T a, V *slope) {
 
 INLINE double NAME(losses_of)(const int kind, T *d, const T *x, const T *t, const T *w, const T *q, T a, T one, T scale,
                               ptrdiff_t count) {
-    NAME(wide) sum = {0};
+    NAME(wide) sum = {{{0}}};
     for (ptrdiff_t i = 0; i < count; i += VL) {
         const ptrdiff_t n = count - i;
         const V ones = NAME(all)(1), v = one * (w ? NAME(next_of)(w + i, n) : ones);
@@ -123,7 +141,7 @@ INLINE double NAME(losses_of)(const int kind, T *d, const T *x, const T *t, cons
         loss *= v;
         if (n < VL) loss = (V)((NAME(ints))loss & NAME(among)(n));
         NAME(add_wide)(&sum, loss);
-        if (d) NAME(put)(d + i, v * scale * slope, n);
+        if (d) NAME(put_next)(d + i, v * scale * slope, n);
     }
     return NAME(wide_total)(&sum);
 }
@@ -146,12 +164,13 @@ NOINLINE int NAME(same_signs)(const T *x, const T *t, ptrdiff_t n) {
 
 /* y = factor x, or y += factor x; with `squares` returns sum(x^2). y may be NULL. */
 NOINLINE double NAME(scaled_row)(T *y, const T *x, T factor, int add, int squares, ptrdiff_t count) {
-    NAME(wide) sum = {0};
+    NAME(wide) sum = {{{0}}};
     for (ptrdiff_t i = 0; i < count; i += VL) {
         const ptrdiff_t n = count - i;
         const V v = NAME(next_of)(x + i, n);
-        if (squares) sum += __builtin_convertvector(v, NAME(wide)) * __builtin_convertvector(v, NAME(wide));
-        if (y) NAME(put)(y + i, add ? NAME(next_of)(y + i, n) + factor * v : factor * v, n);
+        if (squares) NAME(add_wide)(&sum, v * v);
+        if (y) NAME(put_next)(y + i, add ? NAME(next_of)(y + i, n) + factor * v : factor * v, n);
     }
     return NAME(wide_total)(&sum);
 }
+#undef WIDE

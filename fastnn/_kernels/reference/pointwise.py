@@ -88,7 +88,7 @@ def l2_penalty(param: Array, factor: float) -> tuple[Array, Array]:
 
     param: (n,). Returns loss: (1,) float64, dparam: (n,).
     """
-    loss: Array = (param.astype(np.float64) ** 2).sum(keepdims=True)
+    loss: Array = (param**2).sum(keepdims=True, dtype=np.float64)
     return 0.5 * factor * loss, factor * param
 
 
