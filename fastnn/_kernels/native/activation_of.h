@@ -4,7 +4,7 @@
  */
 
 INLINE V NAME(relu_of)(V x, V a, V b) { return NAME(positive)(x); }
-INLINE V NAME(relu_backward_of)(V dy, V y, V a, V b) { return (V)((NAME(ints))dy & ~(y <= 0)); }
+INLINE V NAME(relu_backward_of)(V dy, V y, V a, V b) { return NAME(where_positive)(y, dy); }
 
 INLINE V NAME(leaky_relu_of)(V x, V slope, V b) { return NAME(choose)(x > 0, x, x * slope); }
 INLINE V NAME(leaky_relu_backward_of)(V dy, V x, V slope, V b) { return NAME(choose)(x > 0, dy, dy * slope); }

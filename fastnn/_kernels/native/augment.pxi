@@ -9,7 +9,7 @@ cdef struct crop_sizes:
     Py_ssize_t PH, PW
 
 
-cdef struct image_sizes:
+cdef struct change_sizes:
     Py_ssize_t N, C, H, W, SH, SW
 
 
@@ -87,7 +87,7 @@ cdef inline void mirror(real* y, const real* x, Py_ssize_t rows, Py_ssize_t W, P
 
 
 cdef void random_flip_task(real* y, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
-    cdef const image_sizes* g = <const image_sizes*>c.n
+    cdef const change_sizes* g = <const change_sizes*>c.n
     cdef Py_ssize_t size = g.H * g.W * g.C, first = task * CHANGED, n
     cdef const real* x = <const real*>c.p[1] + first * size
     cdef uint64_t least_word = <uint64_t>(c.f[0] * 4294967296.0)  # of 2^32 words
@@ -108,12 +108,12 @@ cdef void random_flip_task(real* y, const call_t* c, Py_ssize_t task, int thread
 
 
 cdef void random_flip(real* y, const call_t* c) noexcept nogil:
-    cdef const image_sizes* g = <const image_sizes*>c.n
+    cdef const change_sizes* g = <const change_sizes*>c.n
     parallel(<task_fn>random_flip_task[real], c, ceil_div(g.N, CHANGED), 2 * BYTE * sizeof(real) * g.N * g.H * g.W * g.C)
 
 
 cdef void cutout_task(real* y, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
-    cdef const image_sizes* g = <const image_sizes*>c.n
+    cdef const change_sizes* g = <const change_sizes*>c.n
     cdef Py_ssize_t row = g.W * g.C, first = task * CHANGED, images = least(CHANGED, g.N - first), top, left, right, n, h
     cdef uint32_t words[MOST_WORDS]
     philox(words, <uint64_t>first, <const uint64_t*>c.p[2])
@@ -130,7 +130,7 @@ cdef void cutout_task(real* y, const call_t* c, Py_ssize_t task, int thread) noe
 
 
 cdef void cutout(real* y, const call_t* c) noexcept nogil:
-    cdef const image_sizes* g = <const image_sizes*>c.n
+    cdef const change_sizes* g = <const change_sizes*>c.n
     parallel(<task_fn>cutout_task[real], c, ceil_div(g.N, CHANGED), 2 * BYTE * sizeof(real) * g.N * g.H * g.W * g.C)
 
 

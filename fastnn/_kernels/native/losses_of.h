@@ -12,7 +12,6 @@ enum { MSE, L1, HUBER, BCE };
 #define WIDE 2
 #endif
 
-typedef double NAME(doubles) __attribute__((vector_size(VBYTES)));
 typedef double NAME(widened) __attribute__((vector_size(VBYTES * WIDE)));
 typedef struct { /* as one vector it would be kept in memory */
     NAME(doubles) part[WIDE];
@@ -34,14 +33,6 @@ INLINE double NAME(wide_total)(const NAME(wide) * sum) {
     return total;
 }
 
-/* The next of n numbers, with 0 after their end. */
-INLINE V NAME(next_of)(const T *x, ptrdiff_t n) { return n >= VL ? NAME(load)(x) : NAME(load_first)(x, NAME(first)(n)); }
-
-INLINE void NAME(put_next)(T *y, V v, ptrdiff_t n) {
-    if (n >= VL) NAME(store)(y, v);
-    else NAME(store_first)(y, v, NAME(first)(n));
-}
-
 /* A row's shares a = w (rest target + even), where w and target are 1 and 0 if NULL, and `first`, that of its label.
  * Returns sum(a (top - scores)) without `first`; *mass is sum(a) with it, and d, before softmax(scores), is
  * scale (*mass softmax(scores) - a) without `first`. */
@@ -51,9 +42,9 @@ NOINLINE double NAME(shares_row)(T *d, const T *scores, const T *target, const T
     for (ptrdiff_t k = 0; k < K; k += VL) {
         const ptrdiff_t n = K - k;
         V a = NAME(all)(even);
-        if (target) a += rest * NAME(next_of)(target + k, n);
-        if (w) a *= NAME(next_of)(w + k, n);
-        const V c = a * (top - NAME(next_of)(scores + k, n));
+        if (target) a += rest * NAME(some)(target + k, n);
+        if (w) a *= NAME(some)(w + k, n);
+        const V c = a * (top - NAME(some)(scores + k, n));
         const NAME(ints) here = NAME(among)(n);
         NAME(add_wide)(&sum, (V)((NAME(ints))a & here));
         NAME(add_wide)(&cost, (V)((NAME(ints))c & here));
@@ -62,9 +53,9 @@ NOINLINE double NAME(shares_row)(T *d, const T *scores, const T *target, const T
     for (ptrdiff_t k = 0; d && k < K; k += VL) {
         const ptrdiff_t n = K - k;
         V a = NAME(all)(even);
-        if (target) a += rest * NAME(next_of)(target + k, n);
-        if (w) a *= NAME(next_of)(w + k, n);
-        NAME(put_next)(d + k, scale * (*mass * NAME(next_of)(d + k, n) - a), n);
+        if (target) a += rest * NAME(some)(target + k, n);
+        if (w) a *= NAME(some)(w + k, n);
+        NAME(put)(d + k, scale * (*mass * NAME(some)(d + k, n) - a), n);
     }
     return NAME(wide_total)(&cost);
 }
@@ -75,7 +66,7 @@ NOINLINE double NAME(margin_row)(T *d, const T *scores, ptrdiff_t label, T margi
     NAME(wide) sum = {{{0}}}, slopes = {{{0}}};
     for (ptrdiff_t k = 0; k < K; k += VL) {
         const ptrdiff_t n = K - k;
-        const V z = base + NAME(next_of)(scores + k, n);
+        const V z = base + NAME(some)(scores + k, n);
         NAME(ints) above = (z > 0) & NAME(among)(n);
         if (k <= label && label < k + VL) above &= ~(NAME(among)(label - k + 1) & ~NAME(among)(label - k));
         const V over = (V)((NAME(ints))z & above);
@@ -83,7 +74,7 @@ NOINLINE double NAME(margin_row)(T *d, const T *scores, ptrdiff_t label, T margi
         if (!d) continue;
         const V slope = scale * (p == 1 ? (V)((NAME(ints))NAME(all)(1) & above) : (T)2 * over);
         NAME(add_wide)(&slopes, slope);
-        NAME(put_next)(d + k, slope, n);
+        NAME(put)(d + k, slope, n);
     }
     if (d) d[label] = (T)-NAME(wide_total)(&slopes);
     return NAME(wide_total)(&sum);
@@ -135,13 +126,13 @@ INLINE double NAME(losses_of)(const int kind, T *d, const T *x, const T *t, cons
     NAME(wide) sum = {{{0}}};
     for (ptrdiff_t i = 0; i < count; i += VL) {
         const ptrdiff_t n = count - i;
-        const V ones = NAME(all)(1), v = one * (w ? NAME(next_of)(w + i, n) : ones);
-        V slope, loss = NAME(loss_of)(kind, NAME(next_of)(x + i, n), NAME(next_of)(t + i, n),
-                                      q ? NAME(next_of)(q + i, n) : ones, a, &slope);
+        const V ones = NAME(all)(1), v = one * (w ? NAME(some)(w + i, n) : ones);
+        V slope, loss = NAME(loss_of)(kind, NAME(some)(x + i, n), NAME(some)(t + i, n),
+                                      q ? NAME(some)(q + i, n) : ones, a, &slope);
         loss *= v;
         if (n < VL) loss = (V)((NAME(ints))loss & NAME(among)(n));
         NAME(add_wide)(&sum, loss);
-        if (d) NAME(put_next)(d + i, v * scale * slope, n);
+        if (d) NAME(put)(d + i, v * scale * slope, n);
     }
     return NAME(wide_total)(&sum);
 }
@@ -167,9 +158,9 @@ NOINLINE double NAME(scaled_row)(T *y, const T *x, T factor, int add, int square
     NAME(wide) sum = {{{0}}};
     for (ptrdiff_t i = 0; i < count; i += VL) {
         const ptrdiff_t n = count - i;
-        const V v = NAME(next_of)(x + i, n);
+        const V v = NAME(some)(x + i, n);
         if (squares) NAME(add_wide)(&sum, v * v);
-        if (y) NAME(put_next)(y + i, add ? NAME(next_of)(y + i, n) + factor * v : factor * v, n);
+        if (y) NAME(put)(y + i, add ? NAME(some)(y + i, n) + factor * v : factor * v, n);
     }
     return NAME(wide_total)(&sum);
 }

@@ -7,12 +7,6 @@
 #define SQRT sqrtf
 #endif
 
-INLINE V NAME(some)(const T *p, ptrdiff_t n, M m) { return n == VL ? NAME(load)(p) : NAME(load_first)(p, m); }
-INLINE void NAME(put)(T *p, V v, ptrdiff_t n, M m) {
-    if (n == VL) NAME(store)(p, v);
-    else NAME(store_first)(p, v, m);
-}
-
 /* FOUR_COLUMNS(f, ...): f for all columns, four vectors of them at a time, then one. f gets W, how many vectors, and n, how
  * many columns a vector has; its four accumulators are these vectors, or of one vector every fourth row. */
 #define FOUR_COLUMNS(cols, f, ...)                                                                                     \
@@ -42,7 +36,6 @@ INLINE void NAME(join)(double *mean, double *squares, double count, double more_
 INLINE void NAME(moments)(double *restrict base, double *restrict mean, double *restrict squares, double count, const T *x,
                           ptrdiff_t rows, ptrdiff_t ld, const int W, ptrdiff_t n) {
     const int R = 4 / W;
-    const M m = NAME(first)(n);
     V center[4], first[4] = {{0}}, second[4] = {{0}};
     T centers[4 * LANES], sums[4 * LANES], sums_of_squares[4 * LANES];
     if (count > 0)
@@ -50,21 +43,21 @@ INLINE void NAME(moments)(double *restrict base, double *restrict mean, double *
     const ptrdiff_t few = rows < 16 ? rows : 16;
     UNROLL for (int t = 0; t < W; t++) {
         center[t] = (V){0};
-        if (count > 0) center[t] = NAME(some)(centers + t * VL, n, m);
-        else for (ptrdiff_t i = 0; i < few; i++) center[t] += NAME(some)(x + i * ld + t * VL, n, m) * ((T)1 / few);
+        if (count > 0) center[t] = NAME(some)(centers + t * VL, n);
+        else for (ptrdiff_t i = 0; i < few; i++) center[t] += NAME(some)(x + i * ld + t * VL, n) * ((T)1 / few);
         center[t] = (V)((NAME(ints))center[t] & (center[t] - center[t] == 0)); /* 0 for infinity and NaN */
         NAME(store)(centers + t * VL, center[t]);
     }
     ptrdiff_t i = 0;
     for (; i + R <= rows; i += R)
         UNROLL for (int t = 0; t < 4; t++) {
-            const V d = NAME(some)(x + (i + t / W) * ld + t % W * VL, n, m) - center[t % W];
+            const V d = NAME(some)(x + (i + t / W) * ld + t % W * VL, n) - center[t % W];
             first[t] += d;
             second[t] += d * d;
         }
     for (; i < rows; i++)
         UNROLL for (int t = 0; t < W; t++) {
-            const V d = NAME(some)(x + i * ld + t * VL, n, m) - center[t];
+            const V d = NAME(some)(x + i * ld + t * VL, n) - center[t];
             first[t] += d;
             second[t] += d * d;
         }
@@ -114,17 +107,16 @@ typedef struct {
     const T *mean, *scale, *shift, *constant, *slope;
 } NAME(columns_t);
 
-INLINE V NAME(normal)(V deviation, V scale, V shift) { return deviation * scale + shift; }
+INLINE V NAME(normal_from)(V deviation, V scale, V shift) { return deviation * scale + shift; }
 
 INLINE void NAME(normalize)(T *y, const T *x, const NAME(columns_t) * c, ptrdiff_t cols, const int relu, const int R) {
     for (ptrdiff_t j = 0; j < cols; j += VL) {
         const ptrdiff_t n = cols - j < VL ? cols - j : VL;
-        const M m = NAME(first)(n);
-        const V mean = NAME(some)(c->mean + j, n, m), scale = NAME(some)(c->scale + j, n, m);
-        const V shift = NAME(some)(c->shift + j, n, m);
+        const V mean = NAME(some)(c->mean + j, n), scale = NAME(some)(c->scale + j, n);
+        const V shift = NAME(some)(c->shift + j, n);
         UNROLL for (int r = 0; r < R; r++) {
-            const V v = NAME(normal)(NAME(some)(x + r * cols + j, n, m) - mean, scale, shift);
-            NAME(put)(y + r * cols + j, relu ? NAME(positive)(v) : v, n, m);
+            const V v = NAME(normal_from)(NAME(some)(x + r * cols + j, n) - mean, scale, shift);
+            NAME(put)(y + r * cols + j, relu ? NAME(positive)(v) : v, n);
         }
     }
 }
@@ -144,34 +136,33 @@ NOINLINE void NAME(normalize_rows)(T *y, const T *x, const NAME(columns_t) * c, 
 
 /* The gradient before the ReLU after the normalisation, if there is one: its output is not kept but computed once more. */
 INLINE V NAME(unrelu)(V dy, V deviation, V scale, V shift, const int relu) {
-    return relu ? NAME(where_positive)(NAME(normal)(deviation, scale, shift), dy) : dy;
+    return relu ? NAME(where_positive)(NAME(normal_from)(deviation, scale, shift), dy) : dy;
 }
 
 INLINE void NAME(products)(double *restrict sums, double *restrict products, const T *dy, const T *x,
                            const NAME(columns_t) * c, ptrdiff_t j, ptrdiff_t rows, ptrdiff_t ld, const int relu,
                            const int W, ptrdiff_t n) {
     const int R = 4 / W;
-    const M m = NAME(first)(n);
     V mean[4], scale[4], shift[4], first[4] = {{0}}, second[4] = {{0}};
     T folded[2][4 * LANES];
     UNROLL for (int t = 0; t < W; t++) {
-        mean[t] = NAME(some)(c->mean + j + t * VL, n, m);
-        scale[t] = NAME(some)(c->scale + j + t * VL, n, m);
-        shift[t] = NAME(some)(c->shift + j + t * VL, n, m);
+        mean[t] = NAME(some)(c->mean + j + t * VL, n);
+        scale[t] = NAME(some)(c->scale + j + t * VL, n);
+        shift[t] = NAME(some)(c->shift + j + t * VL, n);
     }
     ptrdiff_t i = 0;
     for (; i + R <= rows; i += R)
         UNROLL for (int t = 0; t < 4; t++) {
             const ptrdiff_t at = (i + t / W) * ld + t % W * VL;
-            const V d = NAME(some)(x + at, n, m) - mean[t % W];
-            const V g = NAME(unrelu)(NAME(some)(dy + at, n, m), d, scale[t % W], shift[t % W], relu);
+            const V d = NAME(some)(x + at, n) - mean[t % W];
+            const V g = NAME(unrelu)(NAME(some)(dy + at, n), d, scale[t % W], shift[t % W], relu);
             first[t] += g;
             second[t] += g * d;
         }
     for (; i < rows; i++)
         UNROLL for (int t = 0; t < W; t++) {
-            const V d = NAME(some)(x + i * ld + t * VL, n, m) - mean[t];
-            const V g = NAME(unrelu)(NAME(some)(dy + i * ld + t * VL, n, m), d, scale[t], shift[t], relu);
+            const V d = NAME(some)(x + i * ld + t * VL, n) - mean[t];
+            const V g = NAME(unrelu)(NAME(some)(dy + i * ld + t * VL, n), d, scale[t], shift[t], relu);
             first[t] += g;
             second[t] += g * d;
         }
@@ -209,15 +200,14 @@ INLINE void NAME(denormalize)(T *dx, const T *dy, const T *x, const NAME(columns
                               const int relu, const int R) {
     for (ptrdiff_t j = 0; j < cols; j += VL) {
         const ptrdiff_t n = cols - j < VL ? cols - j : VL;
-        const M m = NAME(first)(n);
-        const V mean = NAME(some)(c->mean + j, n, m), scale = NAME(some)(c->scale + j, n, m);
-        const V shift = NAME(some)(c->shift + j, n, m);
-        const V constant = NAME(some)(c->constant + j, n, m), slope = NAME(some)(c->slope + j, n, m);
+        const V mean = NAME(some)(c->mean + j, n), scale = NAME(some)(c->scale + j, n);
+        const V shift = NAME(some)(c->shift + j, n);
+        const V constant = NAME(some)(c->constant + j, n), slope = NAME(some)(c->slope + j, n);
         UNROLL for (int r = 0; r < R; r++) {
-            V g = NAME(some)(dy + r * cols + j, n, m), d = g;
-            if (train || relu) d = NAME(some)(x + r * cols + j, n, m) - mean;
+            V g = NAME(some)(dy + r * cols + j, n), d = g;
+            if (train || relu) d = NAME(some)(x + r * cols + j, n) - mean;
             g = NAME(unrelu)(g, d, scale, shift, relu);
-            NAME(put)(dx + r * cols + j, scale * (train ? g - constant - d * slope : g), n, m);
+            NAME(put)(dx + r * cols + j, scale * (train ? g - constant - d * slope : g), n);
         }
     }
 }
@@ -252,21 +242,20 @@ INLINE T NAME(total_of)(const V *sums) { return NAME(total)((sums[0] + sums[1]) 
 INLINE V NAME(only)(V v, ptrdiff_t n) { return n == VL ? v : NAME(choose)(NAME(among)(n), v, (V){0}); }
 
 INLINE void NAME(row_sum)(int t, ptrdiff_t j, ptrdiff_t n, V *sums, const T *x) {
-    sums[t] += NAME(some)(x + j, n, NAME(first)(n));
+    sums[t] += NAME(some)(x + j, n);
 }
 
 INLINE void NAME(row_moments)(int t, ptrdiff_t j, ptrdiff_t n, V *first, V *second, const T *x, T center) {
-    const V d = NAME(only)(NAME(some)(x + j, n, NAME(first)(n)) - center, n);
+    const V d = NAME(only)(NAME(some)(x + j, n) - center, n);
     first[t] += d;
     second[t] += d * d;
 }
 
 INLINE void NAME(row_normalize)(int t, ptrdiff_t j, ptrdiff_t n, T *y, const T *x, T mean, T rstd, const T *weight, const T *bias) {
-    const M m = NAME(first)(n);
-    V v = (NAME(some)(x + j, n, m) - mean) * rstd;
-    if (weight) v *= NAME(some)(weight + j, n, m);
-    if (bias) v += NAME(some)(bias + j, n, m);
-    NAME(put)(y + j, v, n, m);
+    V v = (NAME(some)(x + j, n) - mean) * rstd;
+    if (weight) v *= NAME(some)(weight + j, n);
+    if (bias) v += NAME(some)(bias + j, n);
+    NAME(put)(y + j, v, n);
 }
 
 /* y = (x - mean) rstd weight + bias of one row, where mean and rstd are its own; weight and bias may be NULL. */
@@ -284,19 +273,17 @@ NOINLINE void NAME(layer_norm_row)(T *y, T *mean, T *rstd, const T *x, const T *
 
 INLINE void NAME(row_products)(int t, ptrdiff_t j, ptrdiff_t n, V *first, V *second, const T *dy, const T *x,
                                const T *weight, T mean) {
-    const M m = NAME(first)(n);
-    V g = NAME(some)(dy + j, n, m);
-    if (weight) g *= NAME(some)(weight + j, n, m);
+    V g = NAME(some)(dy + j, n);
+    if (weight) g *= NAME(some)(weight + j, n);
     first[t] += g;
-    second[t] += NAME(only)(g * (NAME(some)(x + j, n, m) - mean), n);
+    second[t] += NAME(only)(g * (NAME(some)(x + j, n) - mean), n);
 }
 
 INLINE void NAME(row_denormalize)(int t, ptrdiff_t j, ptrdiff_t n, T *dx, const T *dy, const T *x, const T *weight, T mean,
                                   T rstd, T constant, T slope) {
-    const M m = NAME(first)(n);
-    V g = NAME(some)(dy + j, n, m);
-    if (weight) g *= NAME(some)(weight + j, n, m);
-    NAME(put)(dx + j, rstd * (g - constant - (NAME(some)(x + j, n, m) - mean) * slope), n, m);
+    V g = NAME(some)(dy + j, n);
+    if (weight) g *= NAME(some)(weight + j, n);
+    NAME(put)(dx + j, rstd * (g - constant - (NAME(some)(x + j, n) - mean) * slope), n);
 }
 
 /* dx = rstd (g - mean of g - xhat mean of (g xhat)), where xhat = (x - mean) rstd and g = dy weight. */
@@ -310,22 +297,21 @@ NOINLINE void NAME(layer_norm_backward_row)(T *dx, const T *dy, const T *x, cons
 INLINE void NAME(layer_products)(double *restrict sums, double *restrict products, const T *dy, const T *x, const T *mean,
                                  const T *rstd, ptrdiff_t rows, ptrdiff_t ld, const int W, ptrdiff_t n) {
     const int R = 4 / W;
-    const M m = NAME(first)(n);
     V first[4] = {{0}}, second[4] = {{0}};
     T folded[2][4 * LANES];
     ptrdiff_t i = 0;
     for (; i + R <= rows; i += R)
         UNROLL for (int t = 0; t < 4; t++) {
             const ptrdiff_t r = i + t / W, at = r * ld + t % W * VL;
-            const V g = NAME(some)(dy + at, n, m);
+            const V g = NAME(some)(dy + at, n);
             first[t] += g;
-            second[t] += g * ((NAME(some)(x + at, n, m) - mean[r]) * rstd[r]);
+            second[t] += g * ((NAME(some)(x + at, n) - mean[r]) * rstd[r]);
         }
     for (; i < rows; i++)
         UNROLL for (int t = 0; t < W; t++) {
-            const V g = NAME(some)(dy + i * ld + t * VL, n, m);
+            const V g = NAME(some)(dy + i * ld + t * VL, n);
             first[t] += g;
-            second[t] += g * ((NAME(some)(x + i * ld + t * VL, n, m) - mean[i]) * rstd[i]);
+            second[t] += g * ((NAME(some)(x + i * ld + t * VL, n) - mean[i]) * rstd[i]);
         }
     NAME(fold)(folded[0], first, W);
     NAME(fold)(folded[1], second, W);

@@ -38,13 +38,6 @@ NOINLINE void NAME(sgd_row)(T *restrict w, const T *restrict grad, T *restrict b
         }
 }
 
-/* The first n numbers, 1 <= n <= VL. */
-INLINE V NAME(some)(const T *p, ptrdiff_t n) { return n == VL ? NAME(load)(p) : NAME(load_first)(p, NAME(first)(n)); }
-INLINE void NAME(put)(T *p, V v, ptrdiff_t n) {
-    if (n == VL) NAME(store)(p, v);
-    else NAME(store_first)(p, v, NAME(first)(n));
-}
-
 /* The square root, in float as the processor's estimate and a step of Newton's, which takes half the time. */
 INLINE V NAME(root)(V x) {
 #if defined(__AVX512F__) && defined(FLOAT64)
@@ -145,42 +138,41 @@ NOINLINE void NAME(adam_row)(T *w, const T *grad, T *mean, T *square, T *most, c
 
 /* --- clipping --------------------------------------------------------------------------------------------------------- */
 
-typedef double NAME(wide) __attribute__((vector_size(VBYTES)));
 typedef int64_t NAME(wide_ints) __attribute__((vector_size(VBYTES)));
 typedef T NAME(narrow) __attribute__((vector_size(VBYTES * sizeof(T) / 8), aligned(sizeof(T)), may_alias));
 #define WL (VBYTES / 8)
 
-INLINE NAME(wide) NAME(widened)(const T *x) {
+INLINE NAME(doubles) NAME(to_doubles)(const T *x) {
 #if defined(__AVX512F__) && !defined(FLOAT64)
-    return (NAME(wide))_mm512_cvtps_pd(_mm256_loadu_ps(x)); /* GCC 12 converts by halves */
+    return (NAME(doubles))_mm512_cvtps_pd(_mm256_loadu_ps(x)); /* GCC 12 converts by halves */
 #else
-    return __builtin_convertvector(*(const NAME(narrow) *)x, NAME(wide));
+    return __builtin_convertvector(*(const NAME(narrow) *)x, NAME(doubles));
 #endif
 }
 
-INLINE NAME(wide) NAME(wide_choose)(NAME(wide_ints) which, NAME(wide) yes, NAME(wide) no) {
-    return (NAME(wide))(((NAME(wide_ints))yes & which) | ((NAME(wide_ints))no & ~which));
+INLINE NAME(doubles) NAME(wide_choose)(NAME(wide_ints) which, NAME(doubles) yes, NAME(doubles) no) {
+    return (NAME(doubles))(((NAME(wide_ints))yes & which) | ((NAME(wide_ints))no & ~which));
 }
 
-INLINE NAME(wide) NAME(gathered)(NAME(wide) total, NAME(wide) x, int largest) {
+INLINE NAME(doubles) NAME(gathered)(NAME(doubles) total, NAME(doubles) x, int largest) {
     return largest ? NAME(wide_choose)((x > total) | (x != x), x, total) : total + x;
 }
 
 INLINE double NAME(power_sum_of)(const T *x, ptrdiff_t n, double p) {
     const int largest = p == INFINITY;
-    NAME(wide) totals[4] = {{0}, {0}, {0}, {0}};
+    NAME(doubles) totals[4] = {{0}, {0}, {0}, {0}};
     double total = 0;
     ptrdiff_t i = 0;
     for (; i + 4 * WL <= n; i += 4 * WL)
         UNROLL for (int k = 0; k < 4; k++) {
-            NAME(wide) v = NAME(widened)(x + i + k * WL);
+            NAME(doubles) v = NAME(to_doubles)(x + i + k * WL);
             if (p == 2) v *= v;
-            else v = (NAME(wide))((NAME(wide_ints))v & INT64_MAX);
+            else v = (NAME(doubles))((NAME(wide_ints))v & INT64_MAX);
             if (p != 2 && p != 1 && !largest)
                 for (int lane = 0; lane < WL; lane++) v[lane] = pow(v[lane], p);
             totals[k] = NAME(gathered)(totals[k], v, largest);
         }
-    const NAME(wide) all = NAME(gathered)(NAME(gathered)(totals[0], totals[1], largest),
+    const NAME(doubles) all = NAME(gathered)(NAME(gathered)(totals[0], totals[1], largest),
                                           NAME(gathered)(totals[2], totals[3], largest), largest);
     for (int lane = 0; lane < WL; lane++) total = gathered(total, all[lane], largest);
     for (; i < n; i++) {

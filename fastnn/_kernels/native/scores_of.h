@@ -75,15 +75,10 @@ NOINLINE void NAME(log_softmax_row)(T *y, const T *scores, ptrdiff_t K) {
     for (ptrdiff_t k = 0; k < K; k++) y[k] = scores[k] - top - log_sum;
 }
 
-/* Of a row's numbers after its end, 0. */
-INLINE V NAME(next_or_0)(const T *x, ptrdiff_t n) {
-    return n >= VL ? NAME(load)(x) : NAME(load_first)(x, NAME(first)(n));
-}
-
 /* dx = y (dy - Σ dy y), y being the softmax. */
 NOINLINE void NAME(softmax_backward_row)(T *dx, const T *dy, const T *y, ptrdiff_t K) {
     V sum = {0};
-    for (ptrdiff_t k = 0; k < K; k += VL) sum += NAME(next_or_0)(dy + k, K - k) * NAME(next_or_0)(y + k, K - k);
+    for (ptrdiff_t k = 0; k < K; k += VL) sum += NAME(some)(dy + k, K - k) * NAME(some)(y + k, K - k);
     const T total = NAME(total)(sum);
     for (ptrdiff_t k = 0; k < K; k++) dx[k] = y[k] * (dy[k] - total);
 }
@@ -91,10 +86,10 @@ NOINLINE void NAME(softmax_backward_row)(T *dx, const T *dy, const T *y, ptrdiff
 /* dx = dy - exp(y) Σ dy, y being the logarithm of the softmax. */
 NOINLINE void NAME(log_softmax_backward_row)(T *dx, const T *dy, const T *y, ptrdiff_t K) {
     V sum = {0};
-    for (ptrdiff_t k = 0; k < K; k += VL) sum += NAME(next_or_0)(dy + k, K - k);
+    for (ptrdiff_t k = 0; k < K; k += VL) sum += NAME(some)(dy + k, K - k);
     const T total = NAME(total)(sum);
     for (ptrdiff_t k = 0; k < K; k += VL) {
-        const V v = NAME(next_or_0)(dy + k, K - k) - NAME(exp)(NAME(next_or_0)(y + k, K - k)) * total;
+        const V v = NAME(some)(dy + k, K - k) - NAME(exp)(NAME(some)(y + k, K - k)) * total;
         if (K - k >= VL) NAME(store)(dx + k, v);
         else NAME(store_first)(dx + k, v, NAME(first)(K - k));
     }

@@ -49,9 +49,11 @@ static const int8_t lane_numbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 
 typedef T V __attribute__((vector_size(VBYTES)));
 typedef T NAME(vec_u) __attribute__((vector_size(VBYTES), aligned(sizeof(T)), may_alias));
 typedef IT NAME(ints) __attribute__((vector_size(VBYTES)));
+typedef double NAME(doubles) __attribute__((vector_size(VBYTES)));
 
 INLINE V NAME(load)(const T *p) { return *(const NAME(vec_u) *)p; }
 INLINE void NAME(store)(T *p, V v) { *(NAME(vec_u) *)p = v; }
+INLINE V NAME(where_positive)(V y, V dy) { return (V)((NAME(ints))dy & ~(y <= 0)); } /* ReLU's gradient */
 INLINE V NAME(all)(T x) { return x - (V){0}; } /* x - 0 is x, for -0 too */
 
 /* Positive: ReLU; NaN passes and -0 becomes 0. x86's maximum is its second operand if one is NaN, or both are 0; it has two
@@ -140,4 +142,11 @@ INLINE V NAME(at_place)(V v, NAME(places) r, uint16_t place) {
 #else
     return (V)((NAME(ints))v & __builtin_convertvector(r == place, NAME(ints)));
 #endif
+}
+
+/* The next of n numbers, a whole vector or fewer, with 0 after their end. */
+INLINE V NAME(some)(const T *p, ptrdiff_t n) { return n >= VL ? NAME(load)(p) : NAME(load_first)(p, NAME(first)(n)); }
+INLINE void NAME(put)(T *p, V v, ptrdiff_t n) {
+    if (n >= VL) NAME(store)(p, v);
+    else NAME(store_first)(p, v, NAME(first)(n));
 }
