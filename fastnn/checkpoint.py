@@ -132,11 +132,10 @@ def _tied_keys(model: Layer) -> list[list[str]]:
 
 def _from_bytes(data: bytes, model: Layer | None) -> Layer:
     tensors = _tensors(data)
-    header = data[8 : 8 + int.from_bytes(data[:8], "little")]
-    about = _checked_about(data, header)
+    about = _checked_about(data)
     if model is None:
         model = _made(about, tensors)
-    _fill_ties(tensors, _metadata(header), model)
+    _fill_ties(tensors, _metadata(_header(data)), model)
     try:
         model.load_state_dict(tensors)
     except (KeyError, ShapeError, DTypeError) as error:
@@ -176,6 +175,10 @@ def _array(tensor: Mapping[str, Any]) -> Array:
     return array
 
 
+def _header(data: bytes) -> bytes:
+    return data[8 : 8 + int.from_bytes(data[:8], "little")]
+
+
 def _metadata(header: bytes) -> dict[str, str]:
     """What a writer has put into the header, text by name."""
     found: dict[str, str] = json.loads(header).get("__metadata__") or {}
@@ -195,8 +198,9 @@ def _fill_ties(tensors: dict[str, Array], metadata: Mapping[str, str], model: La
         tensors.update({key: tensors[there[0]] for key in keys if there and key not in tensors})
 
 
-def _checked_about(data: bytes, header: bytes) -> dict[str, Any] | None:
+def _checked_about(data: bytes) -> dict[str, Any] | None:
     """What `_about` wrote, after checking every byte of the file; None for a file that is not fastnn's."""
+    header = _header(data)
     try:
         text = _metadata(header).get("fastnn")
         if text is None and _MARK not in header:
