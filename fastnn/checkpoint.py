@@ -180,6 +180,10 @@ def _array(tensor: Mapping[str, Any]) -> Array:
     return array
 
 
+def _header(data: bytes) -> bytes:
+    return data[8 : 8 + int.from_bytes(data[:8], "little")]
+
+
 def _metadata(header: bytes) -> dict[str, str]:
     """What a writer has put into the header, text by name."""
     found: dict[str, str] = json.loads(header).get("__metadata__") or {}
@@ -197,10 +201,6 @@ def _fill_ties(tensors: dict[str, Array], metadata: Mapping[str, str], model: La
     for keys in _tied_keys(model):
         there = [key for key in keys if key in tensors]
         tensors.update({key: tensors[there[0]] for key in keys if there and key not in tensors})
-
-
-def _header(data: bytes) -> bytes:
-    return data[8 : 8 + int.from_bytes(data[:8], "little")]
 
 
 def _checked_about(data: bytes) -> dict[str, Any] | None:

@@ -54,11 +54,13 @@ class Row:
 class Summary:
     """All layers of a model, and the totals; printed, a table.
 
+    output: the shape of the model's, as of a row.
     multiply_adds: of one sample going forward through convolutions and linear layers, products with padding included,
     as PyTorch counts them (its `FlopCounterMode` counts each twice, as a product and a sum). Of other layers: 0.
     """
 
     title: str
+    output: str
     rows: tuple[Row, ...]
 
     @property
@@ -82,7 +84,7 @@ class Summary:
         return sum(row.multiply_adds for row in self.rows)
 
     def __str__(self) -> str:
-        total = Row("total", "", 0, "", self.parameters, self.trainable, self.multiply_adds)
+        total = Row("total", "", 0, self.output, self.parameters, self.trainable, self.multiply_adds)
         lines = _aligned([_HEADING, *(row.cells() for row in self.rows), total.cells()])
         rule = "-" * max(map(len, lines))
         frozen = f"{self.parameters:,} parameters: {self.trainable:,} trainable, {self.frozen:,} frozen"
@@ -102,7 +104,7 @@ def summary(model: Layer, input_shape: int | Sequence[int], dtype: str | None = 
         except ShapeError as error:
             raise ShapeError(f"input_shape: it does not fit the model: {error}") from error
     title = f"{type(model).__name__} for x {_shape(x)} {x.dtype.name}"
-    return Summary(title, tuple(_rows(model, watch)))
+    return Summary(title, watch.outputs[model], tuple(_rows(model, watch)))
 
 
 def _zeros(input_shape: int | Sequence[int], dtype: str) -> Array:
