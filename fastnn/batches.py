@@ -114,7 +114,8 @@ class Lazy:
     """
 
     def __init__(self, check: Checked, x: Any, y: Any, weight: Any) -> None:
-        self._check, self._arrays, self.samples = check, (x, y, weight), len(x)
+        self._check, self.samples = check, len(x)
+        self._arrays = tuple(np.asarray(a) if isinstance(a, np.memmap) else a for a in (x, y, weight))  # reads nothing
         if not self.samples:
             raise ShapeError(f"{check.prefix}x: expected at least one sample, got none")
         for name, a in (("y", y), ("sample_weight", weight)):

@@ -71,6 +71,8 @@ class Pass:
         self.data, self._arrays, self._loss, self._body, self._size = data, arrays, loss, body, batch_size
         samples = data.samples or 0
         self._stop = samples - samples % batch_size if drop_last else samples
+        self._each = arrays[-1] if arrays and data.layout.weighted else None
+        self._weights = self._weigh(self._each)  # for samples in their order
         # What is the same for all samples, such as weights of 1, cannot differ to show that it is read anew: no need.
         vary = [i for i, a in enumerate(arrays) if a.ndim > 1 or (a != a[0]).any()]
         differ = (lambda *slots: tuple(slots[i] for i in vary)) if arrays else (lambda *slots: slots)
@@ -78,6 +80,11 @@ class Pass:
         self._permuted = Replayer(
             self._gather, context, caller, arrays, lambda where: differ(*(a[where] for a in arrays))
         )
+
+    def _weigh(self, each: Array | None) -> tuple[Array, Array]:
+        """What each batch weighs, and all batches so far, added one after the other as they would be from Python."""
+        weights = batch_weights(self._stop, self._size, each)
+        return weights, np.cumsum(weights)
 
     @property
     def obstacle(self) -> str | None:
@@ -115,9 +122,7 @@ class Pass:
     ) -> Iterator[tuple[int, float]]:
         replayer, body = (self._in_order, self._body) if order is None else (self._permuted, self._gather)
         arrays = self._arrays if order is None else (order,)
-        each = self._arrays[-1] if self.data.layout.weighted else None
-        weights = batch_weights(self._stop, self._size, each if each is None or order is None else each[order])
-        total = np.cumsum(weights)  # one after the other, as they would be added from Python
+        weights, total = self._weights if self._each is None or order is None else self._weigh(self._each[order])
         while means.samples < self._stop:
             at = means.samples
             size = min(self._size, self._stop - at)

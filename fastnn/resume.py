@@ -137,13 +137,15 @@ def _short(value: Any) -> str:
 
 def described(step: Step, data: Data, validation: Data | None, options: Mapping[str, Any]) -> dict[str, Any]:
     """By name, all that must not change when a run goes on."""
-    groups = [[p.size for p in group["params"]] for group in step.optimizer.param_groups]
+    optimizer = step.optimizer
+    beside = {name: value for name, value in vars(optimizer).items() if isinstance(value, bool | int | float | str)}
+    groups = [[p.size for p in group["params"]] for group in optimizer.param_groups]
     return {
         "model": architecture(step.model)[0],
         "parameters": {name: [*p.shape, p.dtype.name] for name, p in step.model.named_parameters()},
-        "optimizer": [type(step.optimizer).__name__, _plain(step.optimizer.defaults), groups],
+        "optimizer": [type(optimizer).__name__, _plain({**optimizer.defaults, **beside}), groups],
         "loss": _plain(step.loss),
-        **options,
+        **{name: _plain(value) for name, value in options.items()},
         "data": _fingerprint(data),
         "validation_data": None if validation is None else _fingerprint(validation),
     }

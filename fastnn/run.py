@@ -91,7 +91,8 @@ class Run:
                 checkpoint.write(self.state_dict())
 
     def _train(self) -> None:
-        self._random = self.rng.bit_generator.state
+        if self.checkpoints:
+            self._random = self.rng.bit_generator.state
         samples = self.training.data.samples
         order = self.rng.permutation(samples) if self.shuffle and samples is not None else None
         start = time.perf_counter() - self._seconds

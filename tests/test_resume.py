@@ -182,6 +182,13 @@ def test_when_checkpoints_are_written(tmp_path: Path) -> None:
         assert len(run({"seed": 0, "every": every}, tmp_path / "run")[1].files) == count, every
 
 
+def test_numbers_of_numpy(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    expected, keeping = run({"seed": np.uint8(3), "batch_size": np.int32(20), "epochs": np.int64(4)}, path)
+    path.write_bytes(keeping.files[3])
+    assert run({"seed": 3, "batch_size": 20}, path, resume=path)[0] == expected
+
+
 def test_more_epochs_and_a_finished_run(tmp_path: Path) -> None:
     path = tmp_path / "run"
     longer = run({"seed": 3, "epochs": 6}, tmp_path / "other")[0]

@@ -12,6 +12,7 @@ from test_training import CLASSES, X, Y, blobs, mlp, weights
 
 import fastnn as fn
 from fastnn import _kernels as k
+from fastnn import passes
 from fastnn._kernels import Array
 from fastnn._weights import class_weights
 
@@ -287,6 +288,19 @@ def test_a_captured_step_with_them(heads: int, weighted: bool) -> None:
     assert np.isfinite(before) and [name for name, _, _ in step.profile(x, y, w)].count("sgd") == 1
     with pytest.raises(ValueError, match=r"expected a batch of .*, as it was captured"):
         step(x, y, None if weighted else WEIGHT)
+
+
+@needs_native
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_bits_do_not_depend_on_where_a_stretch_of_replay_ends(shuffle: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for seconds in (1e-9, 10):  # a step at a time, and an epoch
+        monkeypatch.setattr(passes, "STRETCH", seconds)
+        model, targets = regression(), tuple(SAMPLES[:2])
+        how: dict[str, Any] = {"loss": Pull(2), "optimizer": sgd(), "batch_size": 7, "shuffle": shuffle, "seed": 1}
+        history = fn.fit(model, WIDE, targets, sample_weight=WEIGHT, epochs=4, **how)
+        found.append((history.loss, weights(model)))
+    assert found[0] == found[1]
 
 
 @needs_native

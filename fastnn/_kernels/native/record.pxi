@@ -387,7 +387,7 @@ cdef class Record:
         """
         cdef Py_ssize_t stride[MOST_SLOTS]
         cdef Py_ssize_t done
-        cdef const double* weight = NULL if weights is None else <const double*>cnp.PyArray_DATA(weights)
+        cdef double* weight = NULL if weights is None else <double*>cnp.PyArray_DATA(weights)
         cdef int s
         if weights is not None and cnp.PyArray_SIZE(weights) < steps:
             raise ValueError(f"expected {steps} weights, got {len(weights)}")
