@@ -93,6 +93,9 @@ MODELS: dict[str, Callable[[], fn.Layer]] = {
     "named": lambda: fn.Sequential({"größe": fn.Linear(2, 2), "b a": fn.Sequential({"x": fn.ReLU()})}),
     "names that need escapes": lambda: fn.Sequential({'q"\\': fn.Linear(2, 2), "sha256": fn.Linear(2, 1)}),
     "more than ten": lambda: fn.Sequential(*[fn.Linear(2, 2) for _ in range(12)]),
+    "augmentation": lambda: fn.Sequential(
+        fn.RandomCrop((8, 6), (1, 0), 0.5), fn.RandomShift((2, 1)), fn.RandomHorizontalFlip(0.3), fn.Cutout((3, 2), -1)
+    ),
     "numpy sizes": lambda: fn.Linear(np.int64(3), np.int32(4)),
 }
 
