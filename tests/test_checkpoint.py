@@ -98,6 +98,9 @@ MODELS: dict[str, Callable[[], fn.Layer]] = {
     "batch norm of images": lambda: fn.Sequential(fn.Conv2d(1, 3, 2), fn.BatchNorm2d(3, affine=False)),
     "layer norm": lambda: fn.LayerNorm((3, 4), 1e-3, bias=False),
     "layer norm without weight": lambda: fn.LayerNorm(3, elementwise_affine=False),
+    "augmentation": lambda: fn.Sequential(
+        fn.RandomCrop((8, 6), (1, 0), 0.5), fn.RandomShift((2, 1)), fn.RandomHorizontalFlip(0.3), fn.Cutout((3, 2), -1)
+    ),
     "numpy sizes": lambda: fn.Linear(np.int64(3), np.int32(4)),
     "avg pool": lambda: fn.AvgPool2d((3, 2), 2, (1, 0), True, False, 5),
     "adaptive avg pool": lambda: fn.AdaptiveAvgPool2d((None, 3)),
