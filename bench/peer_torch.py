@@ -333,7 +333,7 @@ def _relu_backward(call: Call, memory_format: Any) -> Callable[[], Any]:
 
 def _batch_norm_statistics(call: Call, memory_format: Any) -> Callable[[], Any]:
     (x,) = _tensors(call, memory_format)
-    return lambda: torch.var_mean(x, (0, 2, 3), correction=0)
+    return lambda: torch.var_mean(x, (0, 2, 3), correction=0)[::-1]
 
 
 def _batch_norm_update(call: Call, memory_format: Any) -> Callable[[], Any]:
@@ -361,7 +361,7 @@ def _batch_norm_backward(call: Call, memory_format: Any) -> Callable[[], Any]:
 
 def _layer_norm(call: Call, memory_format: Any) -> Callable[[], Any]:
     (x, weight, bias), eps = _tensors(call, None), call.params["eps"]
-    return lambda: aten.native_layer_norm(x, [call.sizes["D"]], weight, bias, eps)
+    return lambda: aten.native_layer_norm(x, [call.sizes["D"]], weight, bias, eps)[0]
 
 
 def _layer_norm_backward(call: Call, memory_format: Any) -> Callable[[], Any]:

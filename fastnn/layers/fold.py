@@ -16,6 +16,9 @@ from .linear import Linear
 from .norm import BatchNorm1d, BatchNorm2d
 from .parameter import Parameter
 
+#: Which layers, of exactly these types, have a normalisation after them that can be folded.
+_PAIRS = ((Conv2d, BatchNorm2d), (Linear, BatchNorm1d))
+
 
 def fold_batch_norm(model: Layer) -> Layer:
     """A copy of a model for inference, in which batch normalisation costs nothing.
@@ -48,8 +51,9 @@ def _in_order(chain: Sequential) -> Iterator[tuple[Sequential, Layer]]:
 
 def _fold(layer: Layer, norm: Layer, uses: Counter[int]) -> bool:
     """Let a layer compute what it does with the normalisation after it; False where that cannot be."""
-    images = type(layer) is Conv2d and type(norm) is BatchNorm2d
-    if not images and not (type(layer) is Linear and type(norm) is BatchNorm1d):
+    if not isinstance(layer, Conv2d | Linear) or not isinstance(norm, BatchNorm1d | BatchNorm2d):
+        return False
+    if (type(layer), type(norm)) not in _PAIRS:
         return False
     assert isinstance(layer, Conv2d | Linear) and isinstance(norm, BatchNorm1d | BatchNorm2d)
     mean, var, bias = norm.running_mean, norm.running_var, layer.bias

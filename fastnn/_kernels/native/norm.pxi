@@ -28,10 +28,10 @@ cdef extern from "tiles.h" nogil:
     void finish_products_f64(double*, double*, double*, double*, const double*, const double*, const double*, double, double, Py_ssize_t, int, int)
     void denormalize_rows_f32(float*, const float*, const float*, const columns_f32*, Py_ssize_t, Py_ssize_t, int, int)
     void denormalize_rows_f64(double*, const double*, const double*, const columns_f64*, Py_ssize_t, Py_ssize_t, int, int)
-    void layer_norm_row_f32(float*, float*, float*, const float*, const float*, const float*, float, Py_ssize_t)
-    void layer_norm_row_f64(double*, double*, double*, const double*, const double*, const double*, double, Py_ssize_t)
-    void layer_norm_backward_row_f32(float*, const float*, const float*, const float*, float, float, Py_ssize_t)
-    void layer_norm_backward_row_f64(double*, const double*, const double*, const double*, double, double, Py_ssize_t)
+    void layer_norm_rows_f32(float*, float*, float*, const float*, const float*, const float*, float, Py_ssize_t, Py_ssize_t)
+    void layer_norm_rows_f64(double*, double*, double*, const double*, const double*, const double*, double, Py_ssize_t, Py_ssize_t)
+    void layer_norm_backward_rows_f32(float*, const float*, const float*, const float*, const float*, const float*, Py_ssize_t, Py_ssize_t)
+    void layer_norm_backward_rows_f64(double*, const double*, const double*, const double*, const double*, const double*, Py_ssize_t, Py_ssize_t)
     void add_layer_products_f32(double*, double*, const float*, const float*, const float*, const float*, Py_ssize_t, Py_ssize_t)
     void add_layer_products_f64(double*, double*, const double*, const double*, const double*, const double*, Py_ssize_t, Py_ssize_t)
     void add_doubles_f64(double*, const double*, Py_ssize_t)
@@ -45,7 +45,7 @@ cdef struct batch_sizes:
 
 
 cdef enum:
-    SUMMED_ROWS = 64       # that are summed in the type of x: see norm_of.h
+    SUMMED_ROWS = 128      # that are summed in the type of x: see norm_of.h
     PARTED_ROWS = 512   # from how many on the rows are cut into parts; fewer are not, but their columns into stripes; as in table/norm.py
     NORM_PARTS = 8
     STRIPE = 256        # bytes of a row
@@ -241,17 +241,14 @@ cdef struct layer_sizes:
 
 cdef void layer_norm_task(real* y, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
     cdef const layer_sizes* g = <const layer_sizes*>c.n
-    cdef real* mean = <real*>c.p[1]
-    cdef real* rstd = <real*>c.p[2]
-    cdef const real* x = <const real*>c.p[3]
-    cdef Py_ssize_t n
-    for n in range(task * task_of_rows(g.D), least(g.N, (task + 1) * task_of_rows(g.D))):
-        if real is float:
-            layer_norm_row_f32(y + n * g.D, mean + n, rstd + n, x + n * g.D, <const float*>c.p[4], <const float*>c.p[5],
-                               <float>c.f[0], g.D)
-        else:
-            layer_norm_row_f64(y + n * g.D, mean + n, rstd + n, x + n * g.D, <const double*>c.p[4], <const double*>c.p[5],
-                               c.f[0], g.D)
+    cdef Py_ssize_t n = task * task_of_rows(g.D), rows = least(task_of_rows(g.D), g.N - n)
+    cdef real* mean = <real*>c.p[1] + n
+    cdef real* rstd = <real*>c.p[2] + n
+    cdef const real* x = <const real*>c.p[3] + n * g.D
+    if real is float:
+        layer_norm_rows_f32(y + n * g.D, mean, rstd, x, <const float*>c.p[4], <const float*>c.p[5], <float>c.f[0], rows, g.D)
+    else:
+        layer_norm_rows_f64(y + n * g.D, mean, rstd, x, <const double*>c.p[4], <const double*>c.p[5], c.f[0], rows, g.D)
 
 
 cdef void layer_norm(real* y, const call_t* c) noexcept nogil:
@@ -271,7 +268,7 @@ cdef inline Py_ssize_t layer_parts(const layer_sizes* g) noexcept nogil:
 
 cdef void layer_norm_backward_task(real* dx, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
     cdef const layer_sizes* g = <const layer_sizes*>c.n
-    cdef Py_ssize_t parts = layer_parts(g), row = cut(g.N, parts, task), end = cut(g.N, parts, task + 1), n, to
+    cdef Py_ssize_t parts = layer_parts(g), row = cut(g.N, parts, task), end = cut(g.N, parts, task + 1), to
     cdef double* sums = <double*>c.shared + task * g.D
     cdef double* products = sums + parts * g.D
     cdef const real* dy = <const real*>c.p[3]
@@ -283,11 +280,12 @@ cdef void layer_norm_backward_task(real* dx, const call_t* c, Py_ssize_t task, i
     while row < end:
         to = least(end, row + LAYER_ROWS)
         if dx != NULL:
-            for n in range(row, to):
-                if real is float:
-                    layer_norm_backward_row_f32(dx + n * g.D, dy + n * g.D, x + n * g.D, <const float*>c.p[5], mean[n], rstd[n], g.D)
-                else:
-                    layer_norm_backward_row_f64(dx + n * g.D, dy + n * g.D, x + n * g.D, <const double*>c.p[5], mean[n], rstd[n], g.D)
+            if real is float:
+                layer_norm_backward_rows_f32(dx + row * g.D, dy + row * g.D, x + row * g.D, <const float*>c.p[5], mean + row,
+                                             rstd + row, to - row, g.D)
+            else:
+                layer_norm_backward_rows_f64(dx + row * g.D, dy + row * g.D, x + row * g.D, <const double*>c.p[5], mean + row,
+                                             rstd + row, to - row, g.D)
         if c.p[1] != NULL or c.p[2] != NULL:
             if real is float:
                 add_layer_products_f32(sums, products, dy + row * g.D, x + row * g.D, mean + row, rstd + row, to - row, g.D)

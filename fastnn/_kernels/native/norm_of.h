@@ -63,9 +63,11 @@ INLINE void NAME(moments)(double *restrict base, double *restrict mean, double *
         }
     NAME(fold)(sums, first, W);
     NAME(fold)(sums_of_squares, second, W);
+    if (!(count > 0))
+        for (ptrdiff_t k = 0; k < W * n; k++) base[k] = centers[k];
+    const double share = 1.0 / rows;
     for (ptrdiff_t k = 0; k < W * n; k++) {
-        const double off = (double)sums[k] / rows, left = sums_of_squares[k] - sums[k] * off;
-        if (!(count > 0)) base[k] = centers[k];
+        const double off = sums[k] * share, left = sums_of_squares[k] - sums[k] * off;
         NAME(join)(mean + k, squares + k, count, (centers[k] - base[k]) + off, left < 0 ? 0 : left, rows);
     }
 }
@@ -229,69 +231,113 @@ NOINLINE void NAME(denormalize_rows)(T *dx, const T *dy, const T *x, const NAME(
 
 /* --- layer normalisation ------------------------------------------------------------------------------------------------ */
 
-/* FOUR_VECTORS(f, ...): f for all vectors of a row, with how many of its numbers are in the row; four accumulators in turn. */
-#define FOUR_VECTORS(cols, f, ...)                                                                                     \
-    do {                                                                                                               \
-        ptrdiff_t j = 0;                                                                                               \
-        for (; j + 4 * VL <= (cols); j += 4 * VL) UNROLL for (int t = 0; t < 4; t++) NAME(f)(t, j + t * VL, VL, __VA_ARGS__); \
-        for (; j < (cols); j += VL) NAME(f)(0, j, (cols) - j < VL ? (cols) - j : VL, __VA_ARGS__);                     \
-    } while (0)
+INLINE V NAME(halved)(V a, V b) {
+    V low, high;
+    NAME(zip)(&low, &high, a, b);
+    return low + high;
+}
 
-INLINE T NAME(total_of)(const V *sums) { return NAME(total)((sums[0] + sums[1]) + (sums[2] + sums[3])); }
+/* The totals of R vectors, 4 or 1, added in the same order. */
+INLINE void NAME(totals)(T *to, const V *v, const int R) {
+    if (R == 1) {
+        to[0] = NAME(total)(v[0]);
+        return;
+    }
+    const V one = NAME(halved)(v[0], v[1]), two = NAME(halved)(v[2], v[3]);
+    if (LANES < 4) {
+        to[0] = one[0], to[1] = one[1], to[2] = two[0], to[3] = two[1];
+        return;
+    }
+    V all = NAME(halved)(one, two);
+    UNROLL for (int i = 4; i < LANES; i *= 2) all = NAME(halved)(all, all);
+    to[0] = all[0], to[2] = all[LANES / 4], to[1] = all[LANES / 2], to[3] = all[3 * LANES / 4];
+}
 
 INLINE V NAME(only)(V v, ptrdiff_t n) { return n == VL ? v : NAME(choose)(NAME(among)(n), v, (V){0}); }
 
-INLINE void NAME(row_sum)(int t, ptrdiff_t j, ptrdiff_t n, V *sums, const T *x) {
-    sums[t] += NAME(some)(x + j, n);
-}
-
-INLINE void NAME(row_moments)(int t, ptrdiff_t j, ptrdiff_t n, V *first, V *second, const T *x, T center) {
-    const V d = NAME(only)(NAME(some)(x + j, n) - center, n);
-    first[t] += d;
-    second[t] += d * d;
-}
-
-INLINE void NAME(row_normalize)(int t, ptrdiff_t j, ptrdiff_t n, T *y, const T *x, T mean, T rstd, const T *weight, const T *bias) {
-    V v = (NAME(some)(x + j, n) - mean) * rstd;
-    if (weight) v *= NAME(some)(weight + j, n);
-    if (bias) v += NAME(some)(bias + j, n);
-    NAME(put)(y + j, v, n);
-}
-
-/* y = (x - mean) rstd weight + bias of one row, where mean and rstd are its own; weight and bias may be NULL. */
-NOINLINE void NAME(layer_norm_row)(T *y, T *mean, T *rstd, const T *x, const T *weight, const T *bias, T eps, ptrdiff_t cols) {
+INLINE void NAME(layer_norm)(T *y, T *mean, T *rstd, const T *x, const T *weight, const T *bias, T eps, ptrdiff_t cols,
+                             const int R) {
     V sums[4] = {{0}}, first[4] = {{0}}, second[4] = {{0}};
-    FOUR_VECTORS(cols, row_sum, sums, x);
-    const T center = NAME(total_of)(sums) / cols;
-    FOUR_VECTORS(cols, row_moments, first, second, x, center);
-    const double sum = NAME(total_of)(first), off = sum == sum ? sum / cols : 0;
-    const double left = NAME(total_of)(second) - sum * off;
-    *mean = (T)(center + off);
-    *rstd = 1 / SQRT((T)((left < 0 ? 0 : left) / cols) + eps);
-    FOUR_VECTORS(cols, row_normalize, y, x, *mean, *rstd, weight, bias);
+    T center[4], sum[4], square[4];
+    for (ptrdiff_t j = 0; j < cols; j += VL) {
+        const ptrdiff_t n = cols - j < VL ? cols - j : VL;
+        UNROLL for (int r = 0; r < R; r++) sums[r] += NAME(some)(x + r * cols + j, n);
+    }
+    NAME(totals)(center, sums, R);
+    UNROLL for (int r = 0; r < R; r++) center[r] /= cols;
+    for (ptrdiff_t j = 0; j < cols; j += VL) {
+        const ptrdiff_t n = cols - j < VL ? cols - j : VL;
+        UNROLL for (int r = 0; r < R; r++) {
+            const V d = NAME(only)(NAME(some)(x + r * cols + j, n) - center[r], n);
+            first[r] += d;
+            second[r] += d * d;
+        }
+    }
+    NAME(totals)(sum, first, R);
+    NAME(totals)(square, second, R);
+    UNROLL for (int r = 0; r < R; r++) {
+        const T off = sum[r] == sum[r] ? sum[r] / cols : 0, left = square[r] - sum[r] * off;
+        mean[r] = center[r] + off;
+        rstd[r] = 1 / SQRT((left < 0 ? 0 : left) / cols + eps);
+    }
+    for (ptrdiff_t j = 0; j < cols; j += VL) {
+        const ptrdiff_t n = cols - j < VL ? cols - j : VL;
+        UNROLL for (int r = 0; r < R; r++) {
+            V v = (NAME(some)(x + r * cols + j, n) - mean[r]) * rstd[r];
+            if (weight) v *= NAME(some)(weight + j, n);
+            if (bias) v += NAME(some)(bias + j, n);
+            NAME(put)(y + r * cols + j, v, n);
+        }
+    }
 }
 
-INLINE void NAME(row_products)(int t, ptrdiff_t j, ptrdiff_t n, V *first, V *second, const T *dy, const T *x,
-                               const T *weight, T mean) {
-    V g = NAME(some)(dy + j, n);
-    if (weight) g *= NAME(some)(weight + j, n);
-    first[t] += g;
-    second[t] += NAME(only)(g * (NAME(some)(x + j, n) - mean), n);
+/* y = (x - mean) rstd weight + bias of rows, each with its own mean and rstd; weight and bias may be NULL. */
+NOINLINE void NAME(layer_norm_rows)(T *y, T *mean, T *rstd, const T *x, const T *weight, const T *bias, T eps, ptrdiff_t rows,
+                                    ptrdiff_t cols) {
+    ptrdiff_t i = 0;
+    for (; i + 4 <= rows; i += 4)
+        NAME(layer_norm)(y + i * cols, mean + i, rstd + i, x + i * cols, weight, bias, eps, cols, 4);
+    for (; i < rows; i++) NAME(layer_norm)(y + i * cols, mean + i, rstd + i, x + i * cols, weight, bias, eps, cols, 1);
 }
 
-INLINE void NAME(row_denormalize)(int t, ptrdiff_t j, ptrdiff_t n, T *dx, const T *dy, const T *x, const T *weight, T mean,
-                                  T rstd, T constant, T slope) {
-    V g = NAME(some)(dy + j, n);
-    if (weight) g *= NAME(some)(weight + j, n);
-    NAME(put)(dx + j, rstd * (g - constant - (NAME(some)(x + j, n) - mean) * slope), n);
-}
-
-/* dx = rstd (g - mean of g - xhat mean of (g xhat)), where xhat = (x - mean) rstd and g = dy weight. */
-NOINLINE void NAME(layer_norm_backward_row)(T *dx, const T *dy, const T *x, const T *weight, T mean, T rstd, ptrdiff_t cols) {
+INLINE void NAME(layer_norm_backward)(T *dx, const T *dy, const T *x, const T *weight, const T *mean, const T *rstd,
+                                      ptrdiff_t cols, const int R) {
     V first[4] = {{0}}, second[4] = {{0}};
-    FOUR_VECTORS(cols, row_products, first, second, dy, x, weight, mean);
-    const T constant = NAME(total_of)(first) / cols, slope = NAME(total_of)(second) * rstd * rstd / cols;
-    FOUR_VECTORS(cols, row_denormalize, dx, dy, x, weight, mean, rstd, constant, slope);
+    T constant[4], slope[4];
+    for (ptrdiff_t j = 0; j < cols; j += VL) {
+        const ptrdiff_t n = cols - j < VL ? cols - j : VL;
+        UNROLL for (int r = 0; r < R; r++) {
+            V g = NAME(some)(dy + r * cols + j, n);
+            if (weight) g *= NAME(some)(weight + j, n);
+            first[r] += g;
+            second[r] += NAME(only)(g * (NAME(some)(x + r * cols + j, n) - mean[r]), n);
+        }
+    }
+    NAME(totals)(constant, first, R);
+    NAME(totals)(slope, second, R);
+    UNROLL for (int r = 0; r < R; r++) {
+        constant[r] /= cols;
+        slope[r] *= rstd[r] * rstd[r] / cols;
+    }
+    for (ptrdiff_t j = 0; j < cols; j += VL) {
+        const ptrdiff_t n = cols - j < VL ? cols - j : VL;
+        UNROLL for (int r = 0; r < R; r++) {
+            V g = NAME(some)(dy + r * cols + j, n);
+            if (weight) g *= NAME(some)(weight + j, n);
+            const V d = NAME(some)(x + r * cols + j, n) - mean[r];
+            NAME(put)(dx + r * cols + j, rstd[r] * (g - constant[r] - d * slope[r]), n);
+        }
+    }
+}
+
+/* dx = rstd (g - mean of g - xhat mean of (g xhat)), where xhat = (x - mean) rstd and g = dy weight, the means over a row. */
+NOINLINE void NAME(layer_norm_backward_rows)(T *dx, const T *dy, const T *x, const T *weight, const T *mean, const T *rstd,
+                                             ptrdiff_t rows, ptrdiff_t cols) {
+    ptrdiff_t i = 0;
+    for (; i + 4 <= rows; i += 4)
+        NAME(layer_norm_backward)(dx + i * cols, dy + i * cols, x + i * cols, weight, mean + i, rstd + i, cols, 4);
+    for (; i < rows; i++)
+        NAME(layer_norm_backward)(dx + i * cols, dy + i * cols, x + i * cols, weight, mean + i, rstd + i, cols, 1);
 }
 
 INLINE void NAME(layer_products)(double *restrict sums, double *restrict products, const T *dy, const T *x, const T *mean,
@@ -336,6 +382,5 @@ NOINLINE void NAME(round_sums)(T *restrict y, const double *restrict sums, ptrdi
 }
 
 #undef FOUR_COLUMNS
-#undef FOUR_VECTORS
 #undef DENORMALIZE
 #undef SQRT
