@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -377,6 +378,17 @@ def test_captured_joint_loss_with_a_penalty() -> None:
 
 
 @needs_native
+def test_a_copied_loss_is_captured_too() -> None:
+    x, y = normal((8, 6)).astype("f"), labels(8)
+    loss = copy.deepcopy(fn.CrossEntropyLoss(WEIGHT))
+    loss.forward(x[:, :5], y)
+    loss = copy.deepcopy(loss)
+    model = fn.Sequential(fn.Linear(6, 5))
+    expected = loss.forward(model(x), y)[0]
+    assert fn.capture(model, loss, fn.SGD(lr=0.0), x, y)(x, y) == expected
+
+
+@needs_native
 def test_an_option_of_a_loss_inside_another_takes_effect() -> None:
     x, y = normal((8, 6)).astype("f"), labels(8)
     fn.manual_seed(0)
@@ -526,7 +538,7 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "weights of other classes": (
         lambda: fn.CrossEntropyLoss([1, 2]).forward(S, Y),
         fn.ShapeError,
-        r"CrossEntropyLoss: expected weight of shape \(5,\), got \(2,\)",
+        r"CrossEntropyLoss: expected weight \(5,\), one for each class, got \(2,\)",
     ),
     "pos_weight": (
         lambda: fn.BCEWithLogitsLoss(pos_weight=np.ones(3)).forward(S, answers(4, 5)),
@@ -588,7 +600,7 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "penalty inside": (
         lambda: fn.JointLoss((fn.L2Penalty(fn.MSELoss(), [], 1.0),)),
         TypeError,
-        "the L2Penalty goes around it",
+        "a L2Penalty goes around it",
     ),
     "one head": (
         lambda: joint().forward(S, Y),

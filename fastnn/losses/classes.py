@@ -34,7 +34,9 @@ class _ClassLoss(KernelLoss):
             wanted = "(N, classes)" if self.most_dims == 2 else "(N, classes) or (N, classes, d1[, d2])"
             raise ShapeError(f"{what}: {type(self).__name__} expected scores {wanted}, got {np.shape(scores)}")
         classes, positions = scores.shape[1], scores.shape[2:]
-        self._constant("weight", (classes,), scores.dtype)  # whose shape may not fit
+        if self.weight is not None and np.shape(self.weight) != (classes,):
+            found = np.shape(self.weight)
+            raise ShapeError(f"{type(self).__name__}: expected weight ({classes},), one for each class, got {found}")
         y = as_array(y, what)
         if self.takes_soft_targets and (y.shape[1:] == scores.shape[1:] or (y.dtype.kind == "f" and y.ndim > 1)):
             return as_numbers(y, (count, *scores.shape[1:]), scores.dtype.name, what)

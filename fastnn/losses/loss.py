@@ -56,6 +56,10 @@ class KernelLoss:
         super().__setattr__("_made", {})
         k.changed()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy, by copy.deepcopy or pickle, makes its own constants."""
+        return {**vars(self), "_made": {}}
+
     def forward(
         self, scores: Any, target: Any, need_grad: bool = True, sample_weight: Any = None
     ) -> tuple[float, LossBackward]:
