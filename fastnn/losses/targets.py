@@ -24,7 +24,7 @@ def check_labels(labels: Any, count: int | None, what: str, positions: Shape = (
         sizes = ", ".join(map(str, ("N" if count is None else count, *positions)))
         wanted = f"({sizes}), one for each position of the scores" if positions else f"({sizes},)"
         raise ShapeError(f"{what}: expected labels {wanted}, got {found.shape}")
-    return np.ascontiguousarray(found.astype(np.int64, copy=False))
+    return np.ascontiguousarray(found, np.int64)
 
 
 def check_range(labels: Array, classes: int, what: str, ignore_index: int | None = None) -> None:
