@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import needs_native
+from loss_cases import LOSSES, WEIGHT, soft
 
 import fastnn as fn
 from fastnn import losses
@@ -21,9 +23,7 @@ from fastnn.step import Step
 every_backend = pytest.mark.parametrize("backend", list(backends()))
 every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
-CLASSES = 5
-WEIGHT = np.array([0.5, 2.0, 1.0, 0.25, 3.0])
-POS_WEIGHT = np.array([0.5, 2.0, 1.0])
+every_case = pytest.mark.parametrize("case", LOSSES)
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -31,184 +31,22 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 def normal(shape: tuple[int, ...], seed: int = 0) -> Array:
-    """Scores without kinks nearby: no two of them are close to 0 or 1 apart."""
     return np.asarray(rng(seed).standard_normal(shape))
 
 
-def labels(shape: tuple[int, ...], ignored: int | None = None) -> Array:
-    drawn: Array = rng(1).integers(0, CLASSES, shape)
-    if ignored is not None and drawn.size:
-        drawn.flat[:: max(2, drawn.size // 2)] = ignored
-    return drawn
+def labels(*shape: int) -> Array:
+    return rng(1).integers(0, 5, shape)
 
 
-def soft(shape: tuple[int, ...]) -> Array:
-    drawn = rng(1).random(shape)
-    found: Array = drawn / drawn.sum(axis=1, keepdims=True)
-    return found
+def answers(*shape: int) -> Array:
+    return rng(1).integers(0, 2, shape).astype(float)
 
 
-def answers(shape: tuple[int, ...]) -> Array:
-    return np.asarray(rng(1).integers(0, 2, shape).astype(float))
-
-
-#: Ours; PyTorch's, from torch.nn and a conversion to tensors; the shape of the scores; targets of so many samples.
-Case = tuple[Callable[[], Any], Callable[[Any, Any], Any], tuple[int, ...], Callable[[int], Array]]
-CASES: dict[str, Case] = {
-    "cross-entropy": (
-        lambda: fn.CrossEntropyLoss(),
-        lambda nn, t: nn.CrossEntropyLoss(),
-        (7, 5),
-        lambda n: labels((n,)),
-    ),
-    "cross-entropy, sum": (
-        lambda: fn.CrossEntropyLoss(reduction="sum"),
-        lambda nn, t: nn.CrossEntropyLoss(reduction="sum"),
-        (7, 5),
-        lambda n: labels((n,), -100),
-    ),
-    "cross-entropy with everything": (
-        lambda: fn.CrossEntropyLoss(WEIGHT, ignore_index=2, label_smoothing=0.3),
-        lambda nn, t: nn.CrossEntropyLoss(t(WEIGHT), ignore_index=2, label_smoothing=0.3),
-        (9, 5),
-        lambda n: labels((n,), 2),
-    ),
-    "cross-entropy, weights": (
-        lambda: fn.CrossEntropyLoss(WEIGHT),
-        lambda nn, t: nn.CrossEntropyLoss(t(WEIGHT)),
-        (9, 5),
-        lambda n: labels((n,)),
-    ),
-    "cross-entropy, smoothing": (
-        lambda: fn.CrossEntropyLoss(label_smoothing=0.1),
-        lambda nn, t: nn.CrossEntropyLoss(label_smoothing=0.1),
-        (9, 5),
-        lambda n: labels((n,), -100),
-    ),
-    "cross-entropy of positions": (
-        lambda: fn.CrossEntropyLoss(WEIGHT, ignore_index=1),
-        lambda nn, t: nn.CrossEntropyLoss(t(WEIGHT), ignore_index=1),
-        (3, 5, 4),
-        lambda n: labels((n, 4), 1),
-    ),
-    "cross-entropy of pixels": (
-        lambda: fn.CrossEntropyLoss(label_smoothing=0.2),
-        lambda nn, t: nn.CrossEntropyLoss(label_smoothing=0.2),
-        (3, 5, 4, 6),
-        lambda n: labels((n, 4, 6)),
-    ),
-    "cross-entropy, soft": (
-        lambda: fn.CrossEntropyLoss(),
-        lambda nn, t: nn.CrossEntropyLoss(),
-        (7, 5),
-        lambda n: soft((n, 5)),
-    ),
-    "cross-entropy, soft, with everything": (
-        lambda: fn.CrossEntropyLoss(WEIGHT, label_smoothing=0.3),
-        lambda nn, t: nn.CrossEntropyLoss(t(WEIGHT), label_smoothing=0.3),
-        (7, 5),
-        lambda n: soft((n, 5)),
-    ),
-    "cross-entropy, soft, of pixels, sum": (
-        lambda: fn.CrossEntropyLoss(WEIGHT, reduction="sum"),
-        lambda nn, t: nn.CrossEntropyLoss(t(WEIGHT), reduction="sum"),
-        (2, 5, 3, 2),
-        lambda n: soft((n, 5, 3, 2)),
-    ),
-    "nll": (lambda: fn.NLLLoss(), lambda nn, t: nn.NLLLoss(), (7, 5), lambda n: labels((n,), -100)),
-    "nll with everything": (
-        lambda: fn.NLLLoss(WEIGHT, ignore_index=3, reduction="sum"),
-        lambda nn, t: nn.NLLLoss(t(WEIGHT), ignore_index=3, reduction="sum"),
-        (7, 5, 2),
-        lambda n: labels((n, 2), 3),
-    ),
-    "nll of weights": (
-        lambda: fn.NLLLoss(WEIGHT),
-        lambda nn, t: nn.NLLLoss(t(WEIGHT)),
-        (7, 5, 2, 3),
-        lambda n: labels((n, 2, 3)),
-    ),
-    "margin": (lambda: fn.MultiMarginLoss(), lambda nn, t: nn.MultiMarginLoss(), (7, 5), lambda n: labels((n,))),
-    "margin with everything": (
-        lambda: fn.MultiMarginLoss(2, 0.5, WEIGHT, reduction="sum"),
-        lambda nn, t: nn.MultiMarginLoss(2, 0.5, t(WEIGHT), reduction="sum"),
-        (7, 5),
-        lambda n: labels((n,)),
-    ),
-    "margin, weights": (
-        lambda: fn.MultiMarginLoss(1, 2.0, WEIGHT),
-        lambda nn, t: nn.MultiMarginLoss(1, 2.0, t(WEIGHT)),
-        (7, 5),
-        lambda n: labels((n,)),
-    ),
-    "mse": (lambda: fn.MSELoss(), lambda nn, t: nn.MSELoss(), (7, 3), lambda n: normal((n, 3), 1)),
-    "mse of images, sum": (
-        lambda: fn.MSELoss(reduction="sum"),
-        lambda nn, t: nn.MSELoss(reduction="sum"),
-        (3, 2, 4, 5),
-        lambda n: normal((n, 2, 4, 5), 1),
-    ),
-    "l1": (lambda: fn.L1Loss(), lambda nn, t: nn.L1Loss(), (7,), lambda n: normal((n,), 1)),
-    "l1, sum": (
-        lambda: fn.L1Loss(reduction="sum"),
-        lambda nn, t: nn.L1Loss(reduction="sum"),
-        (7, 2, 3),
-        lambda n: normal((n, 2, 3), 1),
-    ),
-    "huber": (lambda: fn.HuberLoss(), lambda nn, t: nn.HuberLoss(), (7, 3), lambda n: normal((n, 3), 1)),
-    "huber with everything": (
-        lambda: fn.HuberLoss("sum", 0.3),
-        lambda nn, t: nn.HuberLoss("sum", 0.3),
-        (7, 3),
-        lambda n: normal((n, 3), 1),
-    ),
-    "bce": (
-        lambda: fn.BCEWithLogitsLoss(),
-        lambda nn, t: nn.BCEWithLogitsLoss(),
-        (7, 1),
-        lambda n: answers((n, 1)),
-    ),
-    "bce with everything": (
-        lambda: fn.BCEWithLogitsLoss(2.0, reduction="sum", pos_weight=POS_WEIGHT),
-        lambda nn, t: nn.BCEWithLogitsLoss(t(np.array(2.0)), reduction="sum", pos_weight=t(POS_WEIGHT)),
-        (7, 3),
-        lambda n: rng(1).random((n, 3)),
-    ),
-    "bce of images": (
-        lambda: fn.BCEWithLogitsLoss(POS_WEIGHT[:, None, None], pos_weight=0.7),
-        lambda nn, t: nn.BCEWithLogitsLoss(t(POS_WEIGHT[:, None, None]), pos_weight=t(np.array(0.7))),
-        (2, 3, 4, 2),
-        lambda n: answers((n, 3, 4, 2)),
-    ),
-}
-every_case = pytest.mark.parametrize("case", CASES)
-
-#: Losses that PyTorch has not, from scores (7, 5) and labels.
-OTHERS: dict[str, Callable[[], Any]] = {
-    "half of mse": lambda: fn.MSELoss(half=True),
-    "svm": lambda: fn.MultiMarginLoss(class_reduction="sum"),
-}
-
-
-def arrays(case: str, dtype: str, samples: int | None = None) -> tuple[Any, Array, Array]:
+def drawn(case: str, dtype: str, samples: int | None = None) -> tuple[Any, Array, Array]:
     """The loss, scores and targets of a case."""
-    make, _, shape, make_target = CASES[case]
+    make, _, shape, draw = LOSSES[case]
     shape = (shape[0] if samples is None else samples, *shape[1:])
-    target = make_target(shape[0])
-    return make(), normal(shape).astype(dtype), target.astype(dtype) if target.dtype.kind == "f" else target
-
-
-def theirs(case: str, dtype: str, reduction: str | None = None) -> tuple[Any, Callable[[Array], Any]]:
-    """PyTorch's loss, and what makes tensors for it."""
-    torch = pytest.importorskip("torch")
-
-    def tensor(a: Array) -> Any:
-        return torch.tensor(np.asarray(a), dtype=getattr(torch, dtype) if np.asarray(a).dtype.kind == "f" else None)
-
-    loss = CASES[case][1](torch.nn, tensor)
-    if reduction is not None:
-        loss.reduction = reduction
-    return loss, tensor
+    return make(), normal(shape).astype(dtype), draw(rng(1), shape, dtype)
 
 
 def assert_close(found: Any, expected: Any, dtype: str, what: str) -> None:
@@ -224,10 +62,10 @@ def assert_close(found: Any, expected: Any, dtype: str, what: str) -> None:
 @every_case
 @pytest.mark.parametrize("samples", [None, 0, 1])
 def test_as_pytorch(case: str, dtype: str, backend: str, samples: int | None) -> None:
-    its, tensor = theirs(case, dtype)
-    loss, scores, target = arrays(case, dtype, samples)
-    t = tensor(scores).requires_grad_()
-    expected = its(t, tensor(target))
+    torch = pytest.importorskip("torch")
+    loss, scores, target = drawn(case, dtype, samples)
+    t = torch.tensor(scores, requires_grad=True)
+    expected = LOSSES[case][1](torch.nn)(t, torch.tensor(target))
     expected.backward()
     if case.startswith("margin") and samples == 0 and loss.reduction == "mean":
         expected = expected * float("nan")  # PyTorch says 0 here, and here only
@@ -248,18 +86,16 @@ def test_as_pytorch(case: str, dtype: str, backend: str, samples: int | None) ->
 def test_sample_weights(case: str, backend: str) -> None:
     """Each sample's loss is multiplied by its weight; the mean divides by the weights that it adds up."""
     torch = pytest.importorskip("torch")
-    loss, scores, target = arrays(case, "float64")
+    loss, scores, target = drawn(case, "float64")
     weights = rng(2).random(len(scores)) + 0.5
-    its, tensor = theirs(case, "float64", "none")
-    t = tensor(scores).requires_grad_()
+    t = torch.tensor(scores, requires_grad=True)
     mean = loss.reduction == "mean"
-    each = its(t, tensor(target))
+    each = LOSSES[case][1](torch.nn, reduction="none")(t, torch.tensor(target))
     divisor = torch.ones_like(each)
-    if mean and target.dtype.kind == "i" and getattr(its, "ignore_index", None) is not None:
-        w = torch.ones(CLASSES, dtype=torch.float64) if its.weight is None else its.weight
-        known = tensor(target) != its.ignore_index
-        divisor = torch.where(known, w[tensor(target).clamp_min(0)], 0.0)
-    v = tensor(weights).reshape(-1, *[1] * (each.ndim - 1))
+    if mean and isinstance(loss, fn.CrossEntropyLoss | fn.NLLLoss) and target.dtype.kind == "i":
+        of_class = np.ones(scores.shape[1]) if loss.weight is None else loss.weight
+        divisor = torch.tensor(np.where(target == loss.ignore_index, 0, of_class[np.maximum(target, 0)]))
+    v = torch.tensor(weights).reshape(-1, *[1] * (each.ndim - 1))
     expected = (v * each).sum() / ((v * divisor).sum() if mean else 1)
     expected.backward()
     with fn.use_backend(backend):
@@ -281,7 +117,7 @@ def test_a_batch_of_ignored_labels(loss: Any) -> None:
 
 def test_weights_of_samples_are_scikit_learns() -> None:
     metrics = pytest.importorskip("sklearn.metrics")
-    scores, target, weights = normal((20, 5)), labels((20,)), rng(3).random(20)
+    scores, target, weights = normal((20, 5)), labels(20), rng(3).random(20)
     value, _ = fn.CrossEntropyLoss().forward(scores, target, sample_weight=weights)
     p = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
     assert value == pytest.approx(metrics.log_loss(target, p, sample_weight=weights, labels=range(5)), rel=1e-12)
@@ -291,7 +127,7 @@ def test_weights_of_samples_are_scikit_learns() -> None:
 
 @every_case
 def test_a_strided_gradient_or_score_changes_nothing(case: str) -> None:
-    loss, scores, target = arrays(case, "float64")
+    loss, scores, target = drawn(case, "float64")
     value, backward = loss.forward(scores, target)
     if scores.ndim == 4:
         last = np.ascontiguousarray(scores.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
@@ -310,7 +146,7 @@ def test_a_strided_gradient_or_score_changes_nothing(case: str) -> None:
 @every_backend
 @every_case
 def test_gradients_are_the_numerical_ones(case: str, backend: str) -> None:
-    loss, scores, target = arrays(case, "float64")
+    loss, scores, target = drawn(case, "float64")
     with fn.use_backend(backend):
         assert set(gradcheck(loss, scores, target)) == {"x"}
 
@@ -354,7 +190,7 @@ def joint() -> fn.JointLoss:
 @every_dtype
 def test_joint_loss(backend: str, dtype: str) -> None:
     scores = normal((6, 5)).astype(dtype), normal((6, 3), 1).astype(dtype)
-    target, weights = (labels((6,)), answers((6, 3))), rng(4).random(6)
+    target, weights = (labels(6), answers(6, 3)), rng(4).random(6)
     with fn.use_backend(backend):
         for options in ({}, {"sample_weight": weights}):
             value, backward = joint().forward(scores, target, **options)
@@ -368,7 +204,7 @@ def test_joint_loss(backend: str, dtype: str) -> None:
 def test_joint_loss_of_two_digits() -> None:
     """½ (l₁ + l₂), from labels (N, 2)."""
     loss = fn.JointLoss((fn.CrossEntropyLoss(), fn.CrossEntropyLoss()), weights=(0.5, 0.5))
-    scores, target = (normal((8, 5)), normal((8, 5), 1)), labels((8, 2))
+    scores, target = (normal((8, 5)), normal((8, 5), 1)), labels(8, 2)
     each = [fn.CrossEntropyLoss().forward(s, t)[0] for s, t in zip(scores, target.T, strict=True)]
     assert loss.forward(scores, target)[0] == pytest.approx(sum(each) / 2, rel=1e-12)
     right = [s.argmax(1) == t for s, t in zip(scores, target.T, strict=True)]
@@ -378,7 +214,7 @@ def test_joint_loss_of_two_digits() -> None:
 
 
 def test_gradients_of_joint_losses_and_penalties() -> None:
-    scores, target = (normal((6, 5)), normal((6, 3), 1)), (labels((6,)), answers((6, 3)))
+    scores, target = (normal((6, 5)), normal((6, 3), 1)), (labels(6), answers(6, 3))
     assert set(gradcheck(joint(), scores, target)) == {"x[0]", "x[1]"}
     model = Heads(4, 5, 3, dtype="float64")
     assert set(gradcheck(model, normal((6, 4)))) == {"x", "first.weight", "first.bias", "second.weight", "second.bias"}
@@ -392,7 +228,7 @@ def test_gradients_of_joint_losses_and_penalties() -> None:
 @every_dtype
 def test_penalty(backend: str, dtype: str) -> None:
     model = fn.Sequential(fn.Conv2d(2, 3, 3, dtype=dtype), fn.Flatten(), fn.Linear(12, 5, dtype=dtype))
-    x, y = normal((4, 2, 4, 4)).astype(dtype), labels((4,))
+    x, y = normal((4, 2, 4, 4)).astype(dtype), labels(4)
     with fn.use_backend(backend):
         grads = []
         for loss in (fn.CrossEntropyLoss(), fn.L2Penalty(fn.CrossEntropyLoss(), model, 0.5)):
@@ -409,7 +245,7 @@ def test_penalty(backend: str, dtype: str) -> None:
 
 
 def test_penalty_takes_the_steps_of_weight_decay() -> None:
-    x, y = normal((40, 4)).astype("f"), labels((40,))
+    x, y = normal((40, 4)).astype("f"), labels(40)
     traces = []
     for penalty in (False, True):
         fn.manual_seed(0)
@@ -428,9 +264,9 @@ def test_a_frozen_weight_is_penalized_without_a_gradient() -> None:
     layer = fn.Linear(3, 5, dtype="float64")
     layer.requires_grad_(False)
     loss = fn.L2Penalty(fn.CrossEntropyLoss(), layer, 1.0)
-    value, backward = loss.forward(normal((4, 5)), labels((4,)))
+    value, backward = loss.forward(normal((4, 5)), labels(4))
     backward()
-    plain = fn.CrossEntropyLoss().forward(normal((4, 5)), labels((4,)))[0]
+    plain = fn.CrossEntropyLoss().forward(normal((4, 5)), labels(4))[0]
     assert value == pytest.approx(plain + 0.5 * (layer.weight.data**2).sum())
     assert not layer.weight.grad.any()
 
@@ -440,16 +276,16 @@ def test_a_frozen_weight_is_penalized_without_a_gradient() -> None:
 
 @every_backend
 def test_count_correct(backend: str) -> None:
-    scores, target = normal((50, 5)), labels((50,), -100)
+    scores, target = normal((50, 5)), np.where(rng(2).random(50) < 0.1, -100, labels(50))
     right = scores.argmax(1) == target
     with fn.use_backend(backend):
         for loss in (fn.CrossEntropyLoss(), fn.NLLLoss(), fn.MultiMarginLoss()):
             assert loss.count_correct(scores, target).tolist() == [right.sum()]
-        table = soft((50, 5))
+        table = soft(rng(1), (50, 5), "float64")
         expected = (scores.argmax(1) == table.argmax(1)).sum()
         assert fn.CrossEntropyLoss().count_correct(scores, table).tolist() == [expected]
 
-        images, pixels = normal((9, 5, 2, 1)), labels((9, 2, 1))
+        images, pixels = normal((9, 5, 2, 1)), labels(9, 2, 1)
         pixels[0] = images[0].argmax(0)
         pixels[1, 0], pixels[1, 1] = -100, images[1, :, 1].argmax(0)
         pixels[2] = -100
@@ -458,7 +294,7 @@ def test_count_correct(backend: str) -> None:
         assert expected >= 2
         assert fn.CrossEntropyLoss().count_correct(images, pixels).tolist() == [expected]
 
-        yes = answers((50, 2))
+        yes = answers(50, 2)
         expected = ((scores[:, :2] > 0) == (yes > 0.5)).all(1).sum()
         assert fn.BCEWithLogitsLoss().count_correct(scores[:, :2], yes).tolist() == [expected]
     for other in (fn.MSELoss(), fn.L1Loss(), fn.HuberLoss(), fn.L2Penalty(fn.MSELoss(), [], 0.1)):
@@ -470,16 +306,16 @@ def test_count_correct(backend: str) -> None:
 
 
 def data(case: str, samples: int) -> tuple[Array, Array]:
-    """x (N, 6) in float32, and targets for the scores (N, …) of `model`."""
-    target = CASES[case][3](samples)
-    return normal((samples, 6), 3).astype("f"), target.astype("f") if target.dtype.kind == "f" else target
+    """x (N, 6) in float32, and targets for the scores (N, …) of `model_for`."""
+    _, _, target = drawn(case, "float32", samples)
+    return normal((samples, 6), 3).astype("f"), target
 
 
 def model_for(case: str) -> fn.Sequential:
-    shape = CASES[case][2][1:]
+    shape = LOSSES[case][2][1:]
     fn.manual_seed(0)
-    head = [fn.Linear(6, int(np.prod(shape, dtype=int)))]
-    return fn.Sequential(fn.Linear(6, 6), fn.ReLU(), *head, Shaped(shape))
+    head = fn.Linear(6, int(np.prod(shape, dtype=int)))
+    return fn.Sequential(fn.Linear(6, 6), fn.ReLU(), head, Shaped(shape))
 
 
 class Shaped(fn.Layer):
@@ -499,7 +335,7 @@ def test_captured_steps_have_the_bits_of_eager_ones(case: str) -> None:
     x, y = data(case, 24)
     optimizers = [fn.SGD(lr=0.05, momentum=0.9) for _ in range(2)]
     ours, other = model_for(case), model_for(case)
-    loss = CASES[case][0]()
+    loss = LOSSES[case][0]()
     step = fn.capture(ours, loss, optimizers[0], x[:8], y[:8])
     optimizers[1].bind(other.parameters())
     for i in (0, 8, 16):
@@ -514,7 +350,7 @@ def test_captured_steps_have_the_bits_of_eager_ones(case: str) -> None:
 
 @needs_native
 def test_captured_joint_loss_with_a_penalty() -> None:
-    x, y = normal((24, 6)).astype("f"), (labels((24,)), answers((24, 3)).astype("f"), rng(4).random(24).astype("f"))
+    x, y = normal((24, 6)).astype("f"), (labels(24), answers(24, 3).astype("f"), rng(4).random(24).astype("f"))
     models = []
     for _ in range(2):
         fn.manual_seed(0)
@@ -542,8 +378,19 @@ def test_captured_joint_loss_with_a_penalty() -> None:
 
 
 @needs_native
+def test_a_copied_loss_is_captured_too() -> None:
+    x, y = normal((8, 6)).astype("f"), labels(8)
+    loss = copy.deepcopy(fn.CrossEntropyLoss(WEIGHT))
+    loss.forward(x[:, :5], y)
+    loss = copy.deepcopy(loss)
+    model = fn.Sequential(fn.Linear(6, 5))
+    expected = loss.forward(model(x), y)[0]
+    assert fn.capture(model, loss, fn.SGD(lr=0.0), x, y)(x, y) == expected
+
+
+@needs_native
 def test_an_option_of_a_loss_inside_another_takes_effect() -> None:
-    x, y = normal((8, 6)).astype("f"), labels((8,))
+    x, y = normal((8, 6)).astype("f"), labels(8)
     fn.manual_seed(0)
     model = fn.Sequential(fn.Linear(6, 5))
     loss = fn.L2Penalty(fn.CrossEntropyLoss(), model, 0.1)
@@ -567,7 +414,7 @@ def test_an_option_of_a_loss_inside_another_takes_effect() -> None:
 def test_fit_lowers_every_loss(case: str, backend: str) -> None:
     x, y = data(case, 24)
     with fn.use_backend(backend):
-        model, loss = model_for(case), CASES[case][0]()
+        model, loss = model_for(case), LOSSES[case][0]()
         if loss.reduction == "sum":
             x, y = x[:4], y[:4]
         history = fn.fit(
@@ -611,7 +458,7 @@ def test_svm_and_softmax_losses_of_cs231n(loss: Any, expected: float, spread: fl
 
 
 def test_svm_loss_is_the_sum_over_the_classes() -> None:
-    scores, y = normal((6, 5)), labels((6,))
+    scores, y = normal((6, 5)), labels(6)
     value, backward = fn.MultiMarginLoss(class_reduction="sum").forward(scores, y)
     mean, mean_backward = fn.MultiMarginLoss().forward(scores, y)
     assert value == pytest.approx(5 * mean)
@@ -650,6 +497,19 @@ def test_two_layer_net_of_cs231n(reg: float, expected: float) -> None:
         np.testing.assert_allclose(found, numerical, rtol=1e-6, atol=1e-8, err_msg=name)
 
 
+def test_two_layer_toy_of_ece_c147() -> None:
+    """Scores and loss of the network 4-10-3 with weights and data from NumPy's seeds 0 and 1."""
+    draw = np.random.RandomState(0)
+    model = fn.Sequential(fn.Linear(4, 10, dtype="float64"), fn.ReLU(), fn.Linear(10, 3, dtype="float64"))
+    for layer in (model[0], model[2]):
+        layer.weight.data[...] = 0.1 * draw.randn(*layer.weight.shape)
+        layer.bias.data[...] = 0
+    x, y = 10 * np.random.RandomState(1).randn(5, 4), np.array([0, 1, 2, 2, 1])
+    np.testing.assert_allclose(model(x)[0], [-1.07260209, 0.05083871, -0.87253915], atol=1e-7)
+    loss = fn.L2Penalty(fn.CrossEntropyLoss(), model, 0.05)
+    assert fn.evaluate(model, x, y, loss=loss)["loss"] == pytest.approx(1.071696123862817, abs=1e-12)
+
+
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 S = normal((4, 5))
@@ -678,10 +538,10 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "weights of other classes": (
         lambda: fn.CrossEntropyLoss([1, 2]).forward(S, Y),
         fn.ShapeError,
-        r"CrossEntropyLoss: expected weight of shape \(5,\), got \(2,\)",
+        r"CrossEntropyLoss: expected weight \(5,\), one for each class, got \(2,\)",
     ),
     "pos_weight": (
-        lambda: fn.BCEWithLogitsLoss(pos_weight=np.ones(3)).forward(S, answers((4, 5))),
+        lambda: fn.BCEWithLogitsLoss(pos_weight=np.ones(3)).forward(S, answers(4, 5)),
         fn.ShapeError,
         r"BCEWithLogitsLoss: expected pos_weight of shape \(5,\), got \(3,\)",
     ),
@@ -740,7 +600,7 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "penalty inside": (
         lambda: fn.JointLoss((fn.L2Penalty(fn.MSELoss(), [], 1.0),)),
         TypeError,
-        "the L2Penalty goes around it",
+        "a L2Penalty goes around it",
     ),
     "one head": (
         lambda: joint().forward(S, Y),
@@ -774,6 +634,6 @@ def test_errors_name_what_was_expected(case: str) -> None:
 
 def test_every_public_loss_is_tested() -> None:
     public = {name for name in losses.__all__ if name in fn.__all__}
-    covered = {type(make()).__name__ for make, *_ in CASES.values()} | {"JointLoss", "L2Penalty"}
+    covered = {type(make()).__name__ for make, *_ in LOSSES.values()} | {"JointLoss", "L2Penalty"}
     assert public == covered
     assert all(getattr(fn, name).__doc__ for name in public)

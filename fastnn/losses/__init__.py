@@ -4,7 +4,7 @@ from .classes import CrossEntropyLoss, MultiMarginLoss, NLLLoss
 from .combined import JointLoss, L2Penalty
 from .loss import KernelLoss, Loss, LossBackward, computed, counted, is_mean, options_of
 from .pointwise import BCEWithLogitsLoss, HuberLoss, L1Loss, MSELoss
-from .targets import check_labels, check_range, check_targets, targets_of
+from .targets import check_labels, check_range, targets_of
 
 __all__ = [
     "BCEWithLogitsLoss",
@@ -21,7 +21,6 @@ __all__ = [
     "NLLLoss",
     "check_labels",
     "check_range",
-    "check_targets",
     "computed",
     "counted",
     "is_mean",

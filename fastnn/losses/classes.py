@@ -34,7 +34,9 @@ class _ClassLoss(KernelLoss):
             wanted = "(N, classes)" if self.most_dims == 2 else "(N, classes) or (N, classes, d1[, d2])"
             raise ShapeError(f"{what}: {type(self).__name__} expected scores {wanted}, got {np.shape(scores)}")
         classes, positions = scores.shape[1], scores.shape[2:]
-        self._constant("weight", (classes,), scores.dtype)  # whose shape may not fit
+        if self.weight is not None and np.shape(self.weight) != (classes,):
+            found = np.shape(self.weight)
+            raise ShapeError(f"{type(self).__name__}: expected weight ({classes},), one for each class, got {found}")
         y = as_array(y, what)
         if self.takes_soft_targets and (y.shape[1:] == scores.shape[1:] or (y.dtype.kind == "f" and y.ndim > 1)):
             return as_numbers(y, (count, *scores.shape[1:]), scores.dtype.name, what)
@@ -43,17 +45,15 @@ class _ClassLoss(KernelLoss):
         return labels
 
     def _call(self, scores: Array, target: Array, sample_weight: Array | None, out: tuple[Target, Target]) -> Result:
-        weight = self._constant("weight", scores.shape[1:2], scores.dtype)
-        positions = math.prod(scores.shape[2:])
-        loss, dscores = self._kernel(
-            rows_of(scores), as_rows(target, scores), sample_weight, weight, out, self.reduction == "mean", positions
-        )
+        weight = None if self.weight is None else self._constant("weight", scores.shape[1:2], scores.dtype)
+        rows, wanted, positions = rows_of(scores, target)
+        loss, dscores = self._kernel(rows, wanted, sample_weight, weight, self.reduction == "mean", positions, out)
         if dscores is not None and scores.ndim > 2:
             dscores = np.moveaxis(dscores.reshape(len(scores), *scores.shape[2:], scores.shape[1]), -1, 1)
         return loss, dscores
 
     def _kernel(
-        self, scores: Array, target: Array, sample_weight: Any, weight: Any, out: Any, mean: bool, positions: int
+        self, scores: Array, target: Array, sample_weight: Any, weight: Any, mean: bool, positions: int, out: Any
     ) -> Result:
         raise TypeError(f"{type(self).__name__} defines no kernel")
 
@@ -68,7 +68,7 @@ class _ClassLoss(KernelLoss):
         self, scores: Array, target: Array, among: Array | None = None, out: tuple[Target, Target] | None = None
     ) -> Result:
         """How many of the samples `among` (N,) bool are right, (1,) int64, and which, (N,) bool."""
-        rows, wanted, positions = rows_of(scores), as_rows(target, scores), math.prod(scores.shape[2:])
+        rows, wanted, positions = rows_of(scores, target)
         found: Result
         if target.dtype.kind == "f":
             found = k.count_agreeing(rows, wanted, among, positions=positions, out=out)
@@ -78,20 +78,21 @@ class _ClassLoss(KernelLoss):
         return found
 
 
-def rows_of(scores: Array) -> Array:
-    """Scores (N, K, …) with the classes last, as rows (N · …, K)."""
+def rows_of(scores: Array, target: Array) -> tuple[Array, Array, int]:
+    """Scores (N, K, …) as rows (N · …, K), their targets likewise, and how many rows a sample has."""
     if scores.ndim == 2:
-        return scores
+        return scores, target, 1
+    wanted = classes_last(target) if target.dtype.kind == "f" else target.reshape(target.size)
+    return classes_last(scores), wanted, math.prod(scores.shape[2:])
+
+
+def classes_last(scores: Array) -> Array:
+    """(N, K, d1) or (N, K, d1, d2) as (N · d1 · d2, K)."""
     last = (scores if scores.ndim == 4 else scores[..., None]).transpose(0, 2, 3, 1)
     if not last.flags.c_contiguous:
         last = k.copy(last.transpose(0, 3, 1, 2), channels_last=True).transpose(0, 2, 3, 1)
     rows: Array = last.reshape(math.prod(last.shape[:3]), scores.shape[1])
     return rows
-
-
-def as_rows(target: Array, scores: Array) -> Array:
-    """Soft targets as rows of scores are, labels as one row."""
-    return rows_of(target) if target.dtype.kind == "f" else target.reshape(target.size)
 
 
 class CrossEntropyLoss(_ClassLoss):
@@ -118,19 +119,24 @@ class CrossEntropyLoss(_ClassLoss):
         self.ignore_index, self.label_smoothing = int(ignore_index), float(label_smoothing)
 
     def _kernel(
-        self, scores: Array, target: Array, sample_weight: Any, weight: Any, out: Any, mean: bool, positions: int
+        self, scores: Array, target: Array, sample_weight: Any, weight: Any, mean: bool, positions: int, out: Any
     ) -> Result:
-        how: dict[str, Any] = {
-            "mean": mean,
-            "positions": positions,
-            "label_smoothing": self.label_smoothing,
-            "out": out,
-        }
+        smoothing = self.label_smoothing
         found: Result
         if target.dtype.kind == "f":
-            found = k.soft_cross_entropy(scores, target, sample_weight, weight, **how)
+            found = k.soft_cross_entropy(
+                scores,
+                target,
+                sample_weight,
+                weight,
+                mean=mean,
+                positions=positions,
+                label_smoothing=smoothing,
+                out=out,
+            )
         else:
-            found = k.cross_entropy(scores, target, sample_weight, weight, ignore_index=self.ignore_index, **how)
+            how = {"mean": mean, "positions": positions, "ignore_index": self.ignore_index}
+            found = k.cross_entropy(scores, target, sample_weight, weight, **how, label_smoothing=smoothing, out=out)
         return found
 
 
@@ -145,10 +151,10 @@ class NLLLoss(_ClassLoss):
         self.ignore_index = int(ignore_index)
 
     def _kernel(
-        self, scores: Array, target: Array, sample_weight: Any, weight: Any, out: Any, mean: bool, positions: int
+        self, scores: Array, target: Array, sample_weight: Any, weight: Any, mean: bool, positions: int, out: Any
     ) -> Result:
-        how: dict[str, Any] = {"mean": mean, "positions": positions, "ignore_index": self.ignore_index, "out": out}
-        found: Result = k.nll(scores, target, sample_weight, weight, **how)
+        how = {"mean": mean, "positions": positions, "ignore_index": self.ignore_index}
+        found: Result = k.nll(scores, target, sample_weight, weight, **how, out=out)
         return found
 
 
@@ -183,7 +189,7 @@ class MultiMarginLoss(_ClassLoss):
         self.p, self.margin, self.class_reduction = p, margin, class_reduction
 
     def _kernel(
-        self, scores: Array, target: Array, sample_weight: Any, weight: Any, out: Any, mean: bool, positions: int
+        self, scores: Array, target: Array, sample_weight: Any, weight: Any, mean: bool, positions: int, out: Any
     ) -> Result:
         how: dict[str, Any] = {
             "class_mean": self.class_reduction == "mean",

@@ -34,8 +34,8 @@ class JointLoss(KernelLoss):
         for loss in found:
             if isinstance(loss, type) or not hasattr(loss, "forward"):
                 raise TypeError(f"JointLoss: expected losses such as CrossEntropyLoss(), got {loss!r}")
-            if isinstance(loss, L2Penalty):
-                raise TypeError("JointLoss: the L2Penalty goes around it, not inside")
+            if isinstance(loss, JointLoss | L2Penalty):
+                raise TypeError(f"JointLoss: a {type(loss).__name__} goes around it, not inside")
         if len({is_mean(loss) for loss in found}) > 1:
             raise ValueError("JointLoss: expected losses that are all means or all sums over the samples")
         factors = (1.0,) * len(found) if weights is None else tuple(float(w) for w in weights)

@@ -56,6 +56,10 @@ class KernelLoss:
         super().__setattr__("_made", {})
         k.changed()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy, by copy.deepcopy or pickle, makes its own constants."""
+        return {**vars(self), "_made": {}}
+
     def forward(
         self, scores: Any, target: Any, need_grad: bool = True, sample_weight: Any = None
     ) -> tuple[float, LossBackward]:
@@ -66,10 +70,11 @@ class KernelLoss:
         Raises `ShapeError`, `DTypeError` and ValueError for what does not fit.
         """
         name = type(self).__name__
-        target = self._fitting(target, scores, sizes_of(scores)[0], name)
+        first = scores[0] if isinstance(scores, tuple) and scores else scores
+        count = len(first) if isinstance(first, np.ndarray) and first.ndim else 0
+        target = self._fitting(target, scores, count, name)
         if sample_weight is not None:
-            one = scores[0] if isinstance(scores, tuple) else scores
-            sample_weight = as_weights(sample_weight, len(one), one.dtype.name, name)
+            sample_weight = as_weights(sample_weight, count, first.dtype.name, name)
         loss, backward = self.compute(scores, target, need_grad, sample_weight)
         return float(loss[0]), backward
 
@@ -128,12 +133,6 @@ def constant(values: Any, what: str) -> Array | None:
         raise ValueError(f"{what}: expected finite numbers, got {values!r}")
     found.flags.writeable = False
     return found
-
-
-def sizes_of(scores: Any) -> Shape:
-    """The shape of the scores, or of the first of a tuple; of what is no array, (0,)."""
-    first = scores[0] if isinstance(scores, tuple) and scores else scores
-    return np.shape(first) or (0,)
 
 
 def computed(

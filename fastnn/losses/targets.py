@@ -24,7 +24,7 @@ def check_labels(labels: Any, count: int | None, what: str, positions: Shape = (
         sizes = ", ".join(map(str, ("N" if count is None else count, *positions)))
         wanted = f"({sizes}), one for each position of the scores" if positions else f"({sizes},)"
         raise ShapeError(f"{what}: expected labels {wanted}, got {found.shape}")
-    return np.ascontiguousarray(found.astype(np.int64, copy=False))
+    return np.ascontiguousarray(found, np.int64)
 
 
 def check_range(labels: Array, classes: int, what: str, ignore_index: int | None = None) -> None:
@@ -57,13 +57,6 @@ def as_weights(sample_weight: Any, count: int, dtype: str, what: str) -> Array:
     return np.ascontiguousarray(found)
 
 
-def check_targets(targets: Array, count: int, what: str) -> Array:
-    """Targets that are no labels: one entry for each sample."""
-    if targets.ndim < 1 or len(targets) != count:
-        raise ShapeError(f"{what}: expected {count} targets, one for each sample, got shape {targets.shape}")
-    return targets
-
-
 def targets_of(loss: Any, y: Any, scores_of_one: Any, count: int, what: str) -> Any:
     """All targets of a data set as a loss takes them, checked: an array, or a tuple of arrays.
 
@@ -72,9 +65,12 @@ def targets_of(loss: Any, y: Any, scores_of_one: Any, count: int, what: str) -> 
     if hasattr(loss, "as_targets"):
         return loss.as_targets(y, scores_of_one, count, what)
     if not hasattr(loss, "count_correct"):
+        one = scores_of_one[0] if isinstance(scores_of_one, tuple) else scores_of_one
         with np.errstate(over="ignore"):
-            numbers = as_real(as_array(y, what), scores_of_one.dtype.name, what)
-        check_finite(check_targets(numbers, count, what), what)
+            numbers = as_real(as_array(y, what), one.dtype.name, what)
+        if numbers.ndim < 1 or len(numbers) != count:
+            raise ShapeError(f"{what}: expected {count} targets, one for each sample, got shape {numbers.shape}")
+        check_finite(numbers, what)
         return np.ascontiguousarray(numbers)
     if np.ndim(scores_of_one) != 2 or len(scores_of_one) != 1:
         raise ShapeError(
