@@ -101,10 +101,18 @@ UP_TO_6(OUTER, 2)
 static const NAME(outer_fn) NAME(outer_fns)[2][12][2] = {{ROWS_12(1)}, {ROWS_6(2)}};
 #endif
 
+/* Ask for the rows of A that the next tile takes. Where they are long and read by one tile only, as in a 1 x 1 convolution,
+ * no processor foresees them: a tile goes through several of a page at once. */
+INLINE void NAME(fetch_rows)(const grid_t *o, const T *a, ptrdiff_t rows) {
+    for (ptrdiff_t i = 0; i < rows; i++, a += o->ai)
+        for (ptrdiff_t k = 0; k < o->depth; k += 64 / (ptrdiff_t)sizeof(T)) __builtin_prefetch(a + k, 0, 2);
+}
+
 /* Tiles as even as can be: 26 rows by at most 14 are 13 and 13. Low tiles cross from one run of rows into the next. */
 NOINLINE void NAME(outer)(const grid_t *o, T *c, const T *a, const T *b, const T *bias) {
     const ptrdiff_t vectors = (o->cols + VL - 1) / VL, blocks = (vectors + OUTER_VECTORS - 1) / OUTER_VECTORS;
     if (o->rows < 1 || o->cols < 1) return;
+    const int streams = o->tb && o->taps == 1 && o->ak == 1 && o->depth * (ptrdiff_t)sizeof(T) >= 512;
     NAME(place_t) p = {.grid = o, .last = NAME(first)(o->cols - (vectors - 1) * VL)};
     for (ptrdiff_t block = 0, v = 0; block < blocks; block++) {
         const ptrdiff_t nv = (vectors - v + blocks - block - 1) / (blocks - block), j = v * VL;
@@ -125,6 +133,7 @@ NOINLINE void NAME(outer)(const grid_t *o, T *c, const T *a, const T *b, const T
                 if (place == o->run) place = 0, run++;
                 if (run == o->runs) run = 0, image++;
             }
+            if (streams && block == 0) NAME(fetch_rows)(o, p.a[0] + *o->ta + rows * o->ai, rows);
             NAME(outer_fns)[nv - 1][rows - 1][masked](&p);
         }
         v += nv;
