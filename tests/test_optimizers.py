@@ -162,6 +162,18 @@ def test_numbers_that_are_not_finite(name: str, bad: float) -> None:
         pair.assert_equal()
 
 
+@every_backend
+@every_dtype
+def test_roots_are_as_exact_as_numbers_are(dtype: str, backend: str) -> None:
+    """Adagrad's first step by the rate 1 is g / √g²."""
+    rng = np.random.default_rng(0)
+    p = fn.Parameter(np.zeros(10_000, dtype))
+    p.grad[...], p.used = rng.choice([-1, 1], 10_000) * 10 ** rng.uniform(-18, 18, 10_000), True
+    with fn.use_backend(backend):
+        fn.Adagrad([p], lr=1.0, eps=0.0).step()
+    assert np.abs(p.data + np.sign(p.grad)).max() <= 4 * np.finfo(dtype).eps
+
+
 def test_an_infinite_weight_stays_infinite_without_decay() -> None:
     for make in (fn.RMSprop, fn.Adagrad, fn.Adam, fn.AdamW):
         p = fn.Parameter(np.array([math.inf, 1.0]))

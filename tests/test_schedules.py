@@ -216,6 +216,26 @@ def test_by_batch_is_replayed() -> None:
     assert schedule.last_epoch == 60
 
 
+@needs_native
+def test_by_hand_in_a_captured_loop() -> None:
+    a, b = mlp(), mlp()
+    one, other = (fn.SGD(model.parameters(), lr=0.1, momentum=0.9) for model in (a, b))
+    step = fn.capture(b, fn.CrossEntropyLoss(), other, X[:20], Y[:20])
+    schedules = [fn.OneCycleLR(optimizer, 0.5, total_steps=12) for optimizer in (one, other)]
+    for i in range(12):
+        x, y = X[5 * i : 5 * i + 20], Y[5 * i : 5 * i + 20]
+        scores, backward = a.forward(x, train=True)
+        loss, loss_backward = fn.CrossEntropyLoss().forward(scores, y)
+        backward(loss_backward(), need_dx=False)
+        one.step()
+        assert step(x, y) == loss
+        record = step._last
+        for schedule in schedules:
+            schedule.step()
+        assert record.holds  # what a schedule changes does not make it doubtful
+        assert_same(a, b)
+
+
 def test_steps_by_hand_after_fit_take_the_groups_options() -> None:
     model = mlp()
     optimizer = fn.SGD(lr=0.1)

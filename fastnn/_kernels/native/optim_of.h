@@ -38,13 +38,17 @@ NOINLINE void NAME(sgd_row)(T *restrict w, const T *restrict grad, T *restrict b
         }
 }
 
-/* The square root, in float as the processor's estimate and a step of Newton's, which takes half the time. */
+/* The square root, from the processor's estimate by Newton's steps where that takes half the time of its own root. */
 INLINE V NAME(root)(V x) {
-#if defined(__AVX512F__) && defined(FLOAT64)
-    return (V)_mm512_sqrt_pd((__m512d)x);
-#elif defined(__AVX512F__)
-    const V inverse = (V)_mm512_rsqrt14_ps((__m512)x), about = x * inverse;
-    return NAME(choose)((x == 0) | (x == INFINITY), x, about + (T)0.5 * inverse * (x - about * about));
+#if defined(__AVX512F__)
+#ifdef FLOAT64
+    V inverse = (V)_mm512_rsqrt14_pd((__m512d)x);
+    inverse *= (T)1.5 - (T)0.5 * (x * inverse) * inverse;
+#else
+    const V inverse = (V)_mm512_rsqrt14_ps((__m512)x);
+#endif
+    const V about = x * inverse;
+    return NAME(choose)((x == 0) | (x == INFINITY), x, about + (T)0.5 * about * (1 - about * inverse));
 #else
     V y;
     UNROLL for (int i = 0; i < LANES; i++) y[i] = sizeof(T) == 4 ? __builtin_sqrtf(x[i]) : __builtin_sqrt(x[i]);

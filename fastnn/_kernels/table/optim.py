@@ -79,9 +79,9 @@ ROWS = (
     Kernel(
         "next_rates",
         inputs=(
-            array("plan", "S R", dtype="float64"),
+            array("plan", "S R", dtype="float64", values=between(0, 1)),
             array("position", "1", dtype="int64", inout=True, values=numbers(2, dtype="int64")),
-            array("hyper", "M", dtype="float64", inout=True),
+            array("hyper", "M", dtype="float64", inout=True, values=between(0, 1)),
         ),
         sizes=("S", "R", "M"),
         derive=_fits,
