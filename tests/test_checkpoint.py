@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_layers import CASES
 
 import fastnn as fn
 from fastnn import init
@@ -94,6 +96,7 @@ MODELS: dict[str, Callable[[], fn.Layer]] = {
     "names that need escapes": lambda: fn.Sequential({'q"\\': fn.Linear(2, 2), "sha256": fn.Linear(2, 1)}),
     "more than ten": lambda: fn.Sequential(*[fn.Linear(2, 2) for _ in range(12)]),
     "numpy sizes": lambda: fn.Linear(np.int64(3), np.int32(4)),
+    **{f"layers: {name}": partial(make, dtype="float32") for name, (make, _, _) in CASES.items()},
 }
 
 
