@@ -25,7 +25,7 @@ def rounded(size: int) -> int:
     return -(-size // 64) * 64
 
 
-Values = Callable[[np.random.Generator, tuple[int, ...], Mapping[str, int]], Any]
+Values = Callable[["np.random.Generator", tuple[int, ...], Mapping[str, int]], Any]
 
 
 def below(size: str) -> Values:
