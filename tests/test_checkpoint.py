@@ -77,6 +77,7 @@ def refusal(path: Path, model: fn.Layer | None = None) -> str:
 # --- what comes back --------------------------------------------------------------------------------------------------
 
 MODELS: dict[str, Callable[[], fn.Layer]] = {
+    **{f"layers: {name}": partial(make, dtype="float32") for name, (make, _, _) in CASES.items()},
     "linear": lambda: fn.Linear(3, 4),
     "linear without bias": lambda: fn.Linear(3, 4, bias=False),
     "linear float64": lambda: fn.Linear(3, 4, dtype="float64"),
@@ -96,7 +97,6 @@ MODELS: dict[str, Callable[[], fn.Layer]] = {
     "names that need escapes": lambda: fn.Sequential({'q"\\': fn.Linear(2, 2), "sha256": fn.Linear(2, 1)}),
     "more than ten": lambda: fn.Sequential(*[fn.Linear(2, 2) for _ in range(12)]),
     "numpy sizes": lambda: fn.Linear(np.int64(3), np.int32(4)),
-    **{f"layers: {name}": partial(make, dtype="float32") for name, (make, _, _) in CASES.items()},
 }
 
 
