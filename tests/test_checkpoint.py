@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_layers import CASES
 
 import fastnn as fn
 from fastnn import init
@@ -75,6 +77,7 @@ def refusal(path: Path, model: fn.Layer | None = None) -> str:
 # --- what comes back --------------------------------------------------------------------------------------------------
 
 MODELS: dict[str, Callable[[], fn.Layer]] = {
+    **{f"layers: {name}": partial(make, dtype="float32") for name, (make, _, _) in CASES.items()},
     "linear": lambda: fn.Linear(3, 4),
     "linear without bias": lambda: fn.Linear(3, 4, bias=False),
     "linear float64": lambda: fn.Linear(3, 4, dtype="float64"),

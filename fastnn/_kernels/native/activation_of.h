@@ -55,8 +55,8 @@ INLINE V NAME(softplus_backward_of)(V dy, V x, V beta, V threshold) {
     return NAME(choose)(z > threshold, dy, dy * NAME(sigmoid)(z));
 }
 
-/* A kernel and its task: a function of what stands at one place of one array, or of two. First `group` vectors are computed,
- * then all of them stored: where a function is short, loads and stores in turn take half as long again. */
+/* A kernel and its task: a function of what stands at one place of one array, or of two. `group` vectors are computed, then
+ * all of them stored: where a function is short, loads and stores in turn take half as long again. */
 #define WHOLE(p) NAME(load)(p)
 #define PART(p) NAME(load_first)(p, m)
 #define ONE(load, i) load(x + (i))
