@@ -2,7 +2,7 @@
 PyTorch and shapes in its docstring, and a captured step of it has the bits of one from Python.
 
 What is public is read from `fastnn.__all__`; what is tested, from the tables that run the tests: CASES of test_layers,
-LOSSES of loss_cases and OPTIMIZERS of optim_cases. Something new is complete with one line in its table.
+LOSSES of loss_cases and CASES of test_optimizers. Something new is complete with one line in its table.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 import test_layers
+import test_losses
+import test_optimizers
 from conftest import needs_native
 from loss_cases import LOSSES
-from optim_cases import OPTIMIZERS
-from test_layers import CASES, assert_close, drawn, every_backend, every_dtype, gradients, random
+from test_layers import CASES, assert_close, drawn, every_dtype, gradients, random
 
 import fastnn as fn
 from fastnn._kernels import Array, backends
 from fastnn._kernels.kernel import observing
 from fastnn._kernels.reference import FUNCTIONS
-from fastnn.gradcheck import numerical_gradient
 from fastnn.layers.layer import REGISTRY
 from fastnn.optim import Optimizer
 
@@ -35,6 +35,20 @@ WITHOUT_TWIN = {
     "RandomHorizontalFlip": "torchvision's; drawn from other random numbers",
     "RandomShift": "torchvision's RandomAffine; drawn from other random numbers",
     "Cutout": "torchvision's RandomErasing; drawn from other random numbers",
+}
+#: Losses made of other losses, which PyTorch does not have: what compares them with the same written by hand on every
+#: backend, what checks their gradients, and what captures them.
+OF_LOSSES = {
+    "JointLoss": (
+        test_losses.test_joint_loss,
+        test_losses.test_gradients_of_joint_losses_and_penalties,
+        test_losses.test_captured_joint_loss_with_a_penalty,
+    ),
+    "L2Penalty": (
+        test_losses.test_penalty,
+        test_losses.test_gradients_of_joint_losses_and_penalties,
+        test_losses.test_captured_joint_loss_with_a_penalty,
+    ),
 }
 #: What a docstring has to say of the arrays that a layer or loss takes: "(N, C, H, W)", "(…, in_features)", or this.
 _SHAPE = re.compile(r"\((N|…|\.\.\.)(, [^()]+)?\)|\(N,\)|any shape")
@@ -49,17 +63,20 @@ def public(base: Callable[[type], bool]) -> dict[str, type]:
 LAYERS = public(lambda cls: issubclass(cls, fn.Layer) and cls is not fn.Layer)
 LOSS_CLASSES = public(lambda cls: hasattr(cls, "forward") and not issubclass(cls, fn.Layer))
 OPTIMIZER_CLASSES = public(lambda cls: issubclass(cls, Optimizer))
-every_loss = pytest.mark.parametrize("case", LOSSES)
-every_optimizer = pytest.mark.parametrize(("name", "options"), OPTIMIZERS)
 
 
 # --- what is missing --------------------------------------------------------------------------------------------------
 
 
-def run_by(test: Callable[..., Any]) -> set[str]:
-    """The cases for which pytest calls a test."""
-    marks = [mark for mark in getattr(test, "pytestmark", ()) if mark.name == "parametrize" and mark.args[0] == "case"]
-    return {case for mark in marks for case in mark.args[1]}
+def run_by(test: Callable[..., Any], argument: str = "case") -> set[str]:
+    """The values of an argument, the first of several, with which pytest calls a test."""
+    found = set()
+    for mark in getattr(test, "pytestmark", ()):
+        if mark.name == "parametrize" and mark.args[0].split(",")[0] == argument:
+            for value in mark.args[1]:
+                one = value.values[0] if hasattr(value, "values") and not isinstance(value, dict) else value
+                found.add(one)
+    return found
 
 
 def has_shapes(cls: type) -> bool:
@@ -111,16 +128,28 @@ def test_every_layer_is_compared_with_its_twin(name: str) -> None:
 @pytest.mark.parametrize("name", LOSS_CLASSES)
 def test_every_loss_is_complete(name: str) -> None:
     cls = LOSS_CLASSES[name]
-    assert any(type(case[0]()) is cls for case in LOSSES.values()), f"{name} has no line in loss_cases.py"
     assert has_shapes(cls)
+    if name in OF_LOSSES:
+        assert run_by(OF_LOSSES[name][0], "backend") == set(backends())
+        return
+    own = {case for case, (make, *_) in LOSSES.items() if type(make()) is cls}
+    for test in (
+        test_losses.test_as_pytorch,
+        test_losses.test_gradients_are_the_numerical_ones,
+        test_losses.test_captured_steps_have_the_bits_of_eager_ones,
+    ):
+        assert own & run_by(test), f"{name} has no line in loss_cases.py for {test.__name__}"
+    assert run_by(test_losses.test_as_pytorch, "backend") == set(backends())  # so on the reference, too
 
 
 @pytest.mark.parametrize("name", OPTIMIZER_CLASSES)
 def test_every_optimizer_is_complete(name: str) -> None:
-    """Their arrays may have any shape; what a docstring has to say is the formula."""
-    cls = OPTIMIZER_CLASSES[name]
-    assert name in dict(OPTIMIZERS), f"{name} has no line in optim_cases.py"
-    assert re.search(r"\bp\b", cls.__doc__ or "") and re.search(r"\blr\b", cls.__doc__ or ""), "no formula for p by lr"
+    """An update has no gradient, and its arrays any shape; what a docstring has to say is the formula."""
+    for test in (test_optimizers.test_as_pytorchs, test_optimizers.test_a_captured_step_has_the_bits_of_the_loop):
+        assert name in run_by(test, "name"), f"{name} has no line in CASES of test_optimizers for {test.__name__}"
+    assert run_by(test_optimizers.test_as_pytorchs, "backend") == set(backends())
+    doc = OPTIMIZER_CLASSES[name].__doc__ or ""
+    assert re.search(r"\bp\b", doc) and re.search(r"\blr\b", doc), "no formula for p by lr"
 
 
 def test_what_is_lacking_is_found() -> None:
@@ -221,117 +250,3 @@ def test_a_captured_layer_computes_the_same_bits(case: str) -> None:
         if model is not None
     )
     assert eager == replayed
-
-
-# --- losses -----------------------------------------------------------------------------------------------------------
-
-
-def loss_input(case: str, dtype: str) -> tuple[tuple[Array, ...], tuple[Any, ...]]:
-    """Scores and targets, of each head."""
-    _, _, shape, draw = LOSSES[case]
-    shapes = shape if isinstance(shape[0], tuple) else (shape,)
-    targets = (np.asarray(target) for target in each(draw(shapes[0][0])))
-    return (
-        tuple(random(shape, dtype, seed=i) for i, shape in enumerate(shapes)),
-        tuple(target.astype(dtype) if target.dtype.kind == "f" else target for target in targets),
-    )
-
-
-def alone(arrays: tuple[Any, ...]) -> Any:
-    """A tuple of several arrays, or the only one by itself."""
-    return arrays if len(arrays) > 1 else arrays[0]
-
-
-@every_backend
-@every_dtype
-@every_loss
-def test_loss_as_pytorchs(case: str, dtype: str, backend: str) -> None:
-    torch = pytest.importorskip("torch")
-
-    def tensor(a: Any) -> Any:
-        return torch.tensor(np.asarray(a), dtype=getattr(torch, dtype) if np.asarray(a).dtype.kind == "f" else None)
-
-    make, make_theirs, *_ = LOSSES[case]
-    scores, targets = loss_input(case, dtype)
-    called: set[str] = set()
-    with fn.use_backend(backend), observing(lambda plan: called.add(plan.kernel.name)):
-        loss, backward = make().forward(alone(scores), alone(targets))
-        found = each(backward())
-    assert called and called <= set(FUNCTIONS)
-    theirs = tuple(tensor(a).requires_grad_() for a in scores)
-    expected = make_theirs(torch.nn, tensor)(alone(theirs), alone(tuple(map(tensor, targets))))
-    expected.backward()
-    np.testing.assert_allclose(loss, expected.item(), rtol=1e-12 if dtype == "float64" else 1e-5)
-    for dscores, its in zip(found, theirs, strict=True):
-        assert_close(dscores, its.grad.numpy(), dtype, "the gradient")
-
-
-@every_backend
-@every_loss
-def test_gradient_of_a_loss_is_the_numerical_one(case: str, backend: str) -> None:
-    loss = LOSSES[case][0]()
-    scores, targets = loss_input(case, "float64")
-
-    def value(_: Array) -> Array:
-        return np.array(loss.forward(alone(scores), alone(targets))[0])
-
-    with fn.use_backend(backend):
-        found = [np.array(a) for a in each(loss.forward(alone(scores), alone(targets))[1]())]
-        for dscores, head in zip(found, scores, strict=True):
-            np.testing.assert_allclose(dscores, numerical_gradient(value, head), rtol=1e-5, atol=1e-7)
-
-
-@needs_native
-@every_loss
-def test_a_captured_loss_computes_the_same_bits(case: str) -> None:
-    make, _, shape, _ = LOSSES[case]
-    if len(shape) != 2 or isinstance(shape[0], tuple):
-        pytest.skip("a linear layer makes no such scores")
-    target = loss_input(case, "float32")[1][0]
-    batches = [(random((shape[0], 4), "float32", seed=i), np.roll(target, i, axis=0)) for i in range(4)]
-    results = []
-    for captured in (False, True):
-        fn.manual_seed(1)
-        model = fn.Linear(4, shape[1])
-        results.append(train(model, make(), fn.SGD(model.parameters(), lr=0.1), batches, captured))
-    assert results[0] == results[1]
-
-
-# --- optimizers -------------------------------------------------------------------------------------------------------
-
-
-@every_backend
-@every_dtype
-@every_optimizer
-def test_optimizer_as_pytorchs(name: str, options: dict[str, Any], dtype: str, backend: str) -> None:
-    """Seven steps on given gradients, of arrays with gaps between them in the flat buffer."""
-    torch = pytest.importorskip("torch")
-    values = [random(shape, dtype, seed=i) for i, shape in enumerate([(3, 5), (7,), (33, 2, 1)])]
-    ours = [fn.Parameter(value) for value in values]
-    theirs = [torch.tensor(value, requires_grad=True) for value in values]
-    optimizer = OPTIMIZER_CLASSES[name](ours, **options)
-    its = getattr(torch.optim, name)(theirs, **options)
-    called: set[str] = set()
-    with fn.use_backend(backend), observing(lambda plan: called.add(plan.kernel.name)):
-        for step in range(7):
-            for i, (p, q) in enumerate(zip(ours, theirs, strict=True)):
-                p.grad[...], p.used = random(p.shape, dtype, seed=10 * step + i), True
-                q.grad = torch.tensor(p.grad)
-            optimizer.step()
-            its.step()
-    assert called and called <= set(FUNCTIONS)
-    for i, (p, q) in enumerate(zip(ours, theirs, strict=True)):
-        assert_close(p.data, q.detach().numpy(), dtype, f"parameter {i}")
-
-
-@needs_native
-@every_optimizer
-def test_a_captured_optimizer_computes_the_same_bits(name: str, options: dict[str, Any]) -> None:
-    batches = [(random((6, 4), "float32", seed=i), np.arange(i, i + 6) % 3) for i in range(5)]
-    results = []
-    for captured in (False, True):
-        fn.manual_seed(1)
-        model = fn.Sequential(fn.Linear(4, 5), fn.ReLU(), fn.Linear(5, 3))
-        optimizer = OPTIMIZER_CLASSES[name](model.parameters(), **options)
-        results.append(train(model, fn.CrossEntropyLoss(), optimizer, batches, captured))
-    assert results[0] == results[1]
