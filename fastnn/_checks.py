@@ -50,7 +50,12 @@ def check_x(model: Layer, x: Any, what: str) -> Array:
 
 def scores_of_one(model: Layer, x: Array, what: str = "x") -> Any:
     """The model's output for the first sample; shapes that do not fit are found here."""
+    first = x[:2]  # with statistics of the batch, one sample cannot be normalised by itself
     try:
-        return model.forward(x[:1], train=False)[0]
+        y = model.forward(first, train=False)[0]
     except ShapeError as error:
         raise ShapeError(f"{what}: it does not fit the model: {error}") from error
+    heads = [
+        head[:1] if np.shape(head)[:1] == (len(first),) else head for head in (y if isinstance(y, tuple) else (y,))
+    ]
+    return tuple(heads) if isinstance(y, tuple) else heads[0]
