@@ -283,7 +283,7 @@ def test_a_registered_layer_comes_back(tmp_path: Path) -> None:
     del REGISTRY["Described"]
     message = refusal(path)
     assert "unknown layer 'Described'" in message
-    assert all(word in message for word in ("Conv2d, Dropout", "register", "load(path, model=...)"))
+    assert all(word in message for word in ("Conv2d", "Flatten", "register", "load(path, model=...)"))
     assert same_weights(fn.load(path, fn.Sequential(Described(2), fn.ReLU())), model)
 
 
