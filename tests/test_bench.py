@@ -285,7 +285,7 @@ def compare_with_torch() -> None:
     from bench.peer_torch import KERNELS, TorchPeer
 
     # These draw numbers of their own, so only shapes can agree.
-    drawn = ("dropout", "max_pool2d_backward")
+    drawn = ("dropout", "dropout2d", "max_pool2d_backward")
     drawn += ("conv2d_max_pool2d_backward_data", "conv2d_max_pool2d_backward_weights")
     indexed = ("max_pool2d", "conv2d_max_pool2d")  # PyTorch counts through the image
     for row in KERNELS:
