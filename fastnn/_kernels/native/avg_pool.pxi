@@ -3,10 +3,10 @@
 cdef extern from "tiles.h" nogil:
     void average_pixels_f32(float*, const float*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, float, Py_ssize_t, Py_ssize_t)
     void average_pixels_f64(double*, const double*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, double, Py_ssize_t, Py_ssize_t)
-    void spread_average_f32(float*, Py_ssize_t, Py_ssize_t, Py_ssize_t, const float*, const Py_ssize_t*, const double*,
-                            Py_ssize_t, Py_ssize_t, int)
+    void spread_average_f32(float*, Py_ssize_t, Py_ssize_t, Py_ssize_t, const float*, const Py_ssize_t*, const float*,
+                            Py_ssize_t, Py_ssize_t, Py_ssize_t, int)
     void spread_average_f64(double*, Py_ssize_t, Py_ssize_t, Py_ssize_t, const double*, const Py_ssize_t*, const double*,
-                            Py_ssize_t, Py_ssize_t, int)
+                            Py_ssize_t, Py_ssize_t, Py_ssize_t, int)
 
 
 cdef struct avg_sizes:
@@ -102,6 +102,22 @@ cdef Py_ssize_t same_windows(const axis_t* a, Py_ssize_t h, Py_ssize_t end) noex
     return run
 
 
+cdef Py_ssize_t even_blocks(const axis_t* a, Py_ssize_t w, Py_ssize_t width) noexcept nogil:
+    """How many blocks of so many pixels, from w on, each lie in the same windows, and these one further on than the last."""
+    cdef range_t first = windows_of(a, w), other
+    cdef Py_ssize_t run = 1, i
+    while w + (run + 1) * width <= a.size:
+        other = windows_of(a, w + run * width)
+        if (other.first != first.first + run or other.end != first.end + run
+                or same_windows(a, w + run * width, a.size) != width):
+            return run
+        for i in range(first.end - first.first):
+            if counted(a, other.first + i) != counted(a, first.first + i):
+                return run
+        run += 1
+    return run
+
+
 cdef inline Py_ssize_t bands_of(Py_ssize_t N, Py_ssize_t rows) noexcept nogil:
     """Into how many tasks an image is cut: some 64 for a batch."""
     return most(1, least(rows, ceil_div(64, most(N, 1))))
@@ -151,38 +167,39 @@ cdef void adaptive_avg_pool2d(real* y, const call_t* c) noexcept nogil:
 # --- backward: blocks of pixels that lie in the same windows ------------------------------------------------------------------
 
 
-cdef Py_ssize_t shares_of(Py_ssize_t* at, double* scale, const avg_sizes* g, range_t p, range_t q) noexcept nogil:
+cdef Py_ssize_t shares_of(Py_ssize_t* at, real* scale, const avg_sizes* g, range_t p, range_t q) noexcept nogil:
     """Where in dy these windows are, and with what they are multiplied; returns how many there are."""
     cdef axis_t down = vertical(g), across = horizontal(g)
     cdef Py_ssize_t i, j, count = 0
     for i in range(p.first, p.end):
         for j in range(q.first, q.end):
-            at[count], scale[count] = (i * g.Q + j) * g.C, part_of(g, &down, &across, i, j)
+            at[count], scale[count] = (i * g.Q + j) * g.C, <real>part_of(g, &down, &across, i, j)
             count += 1
     return count
 
 
 cdef void spread_task(real* dx, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
     cdef avg_sizes g = avg_sizes_of(c)
-    cdef Py_ssize_t bands = bands_of(g.N, g.H), n = task // bands, band = task % bands, count, rows, cols, w = 0, h
+    cdef Py_ssize_t bands = bands_of(g.N, g.H), n = task // bands, band = task % bands, count, rows, cols, w = 0, h, blocks
     cdef Py_ssize_t first = cut(g.H, bands, band), end = cut(g.H, bands, band + 1)
     cdef const real* dy = <const real*>c.p[1] + n * g.P * g.Q * g.C
     cdef axis_t down = vertical(&g), across = horizontal(&g)
     cdef Py_ssize_t* at = <Py_ssize_t*>(c.own + thread * c.own_size)
-    cdef double* scale = <double*>at + c.own_size // 16
+    cdef real* scale = <real*>(at + c.own_size // 16)
     cdef real* to
     dx += n * g.H * g.W * g.C
     while w < g.W:
         cols, h = same_windows(&across, w, g.W), first
+        blocks = even_blocks(&across, w, cols)
         while h < end:
             rows, to = same_windows(&down, h, end), dx + (h * g.W + w) * g.C
             count = shares_of(at, scale, &g, windows_of(&down, h), windows_of(&across, w))
             if real is float:
-                spread_average_f32(to, rows, cols, g.W * g.C, dy, at, scale, count, g.C, c.add & 1)
+                spread_average_f32(to, rows, cols, g.W * g.C, dy, at, scale, count, g.C, blocks, c.add & 1)
             else:
-                spread_average_f64(to, rows, cols, g.W * g.C, dy, at, scale, count, g.C, c.add & 1)
+                spread_average_f64(to, rows, cols, g.W * g.C, dy, at, scale, count, g.C, blocks, c.add & 1)
             h += rows
-        w += cols
+        w += blocks * cols
 
 
 cdef void avg_pool2d_backward(real* dx, const call_t* c) noexcept nogil:

@@ -32,26 +32,29 @@ NOINLINE void NAME(average_pixels)(T *y, const T *x, ptrdiff_t rows, ptrdiff_t c
     else NAME(average_row)(y, x, rows, cols, line, channels, scale, pixels, step);
 }
 
-/* The gradient of a block of (rows, cols) pixels that lie in the same windows: the sum, over these, of dy times the window's
- * scale; their places in dy are `at`. With `add`, it is added to what is there. */
-NOINLINE void NAME(spread_average)(T *dx, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t line, const T *dy, const ptrdiff_t *at,
-                                   const double *scale, ptrdiff_t count, ptrdiff_t channels, int add) {
-    for (ptrdiff_t c = 0; c < channels; c += VL) {
-        const ptrdiff_t n = channels - c < VL ? channels - c : VL;
-        const M m = NAME(first)(n);
-        V share = {0};
-        for (ptrdiff_t t = 0; t < count; t++) {
-            const T *p = dy + at[t] + c;
-            share += (n == VL ? NAME(load)(p) : NAME(load_first)(p, m)) * (T)scale[t];
-        }
-        for (ptrdiff_t u = 0; u < rows; u++) {
-            T *p = dx + u * line + c;
-            for (ptrdiff_t v = 0; v < cols; v++, p += channels) {
-                V part = share;
-                if (add) part += n == VL ? NAME(load)(p) : NAME(load_first)(p, m);
-                if (n == VL) NAME(store)(p, part);
-                else NAME(store_first)(p, part, m);
+/* The gradient of blocks of (rows, cols) pixels, side by side, of which each lies in the same windows: the sum, over these, of
+ * dy times the window's scale; their places in dy are `at`. From block to block, windows move on by one. With `add`, it is
+ * added to what is there. */
+NOINLINE void NAME(spread_average)(T *restrict dx, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t line, const T *dy,
+                                   const ptrdiff_t *at, const T *scale, ptrdiff_t count, ptrdiff_t channels,
+                                   ptrdiff_t blocks, int add) {
+    for (; blocks > 0; blocks--, dx += cols * channels, dy += channels)
+        for (ptrdiff_t c = 0; c < channels; c += VL) {
+            const ptrdiff_t n = channels - c < VL ? channels - c : VL;
+            const M m = NAME(first)(n);
+            V share = {0};
+            for (ptrdiff_t t = 0; t < count; t++) {
+                const T *p = dy + at[t] + c;
+                share += (n == VL ? NAME(load)(p) : NAME(load_first)(p, m)) * scale[t];
+            }
+            for (ptrdiff_t u = 0; u < rows; u++) {
+                T *p = dx + u * line + c;
+                for (ptrdiff_t v = 0; v < cols; v++, p += channels) {
+                    V part = share;
+                    if (add) part += n == VL ? NAME(load)(p) : NAME(load_first)(p, m);
+                    if (n == VL) NAME(store)(p, part);
+                    else NAME(store_first)(p, part, m);
+                }
             }
         }
-    }
 }

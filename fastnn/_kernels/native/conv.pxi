@@ -591,8 +591,16 @@ cdef struct image_sizes:
 cdef void channel_bias_backward_task(real* dbias, const call_t* c, Py_ssize_t part, int thread) noexcept nogil:
     """The sum of one part of all pixels, to the scratch."""
     cdef const image_sizes* g = <const image_sizes*>c.n
-    cdef Py_ssize_t rows = g.N * g.H * g.W, row = cut(rows, PARTS, part)
-    sum_rows(<real*>c.shared + part * g.C, <const real*>c.p[1] + row * g.C, cut(rows, PARTS, part + 1) - row, g.C, g.C, False)
+    cdef Py_ssize_t rows = g.N * g.H * g.W, row = cut(rows, PARTS, part), end = cut(rows, PARTS, part + 1), count
+    cdef Py_ssize_t at_once = most(4, FIRST_LEVEL // most(1, g.C * <Py_ssize_t>sizeof(real)))
+    cdef bint add = False
+    while True:  # once even for an empty part, whose sum is zero
+        count = least(at_once, end - row)
+        sum_rows(<real*>c.shared + part * g.C, <const real*>c.p[1] + row * g.C, count, g.C, g.C, add)
+        add = True
+        row += count
+        if row >= end:
+            return
 
 
 cdef void channel_bias_backward(real* dbias, const call_t* c) noexcept nogil:
