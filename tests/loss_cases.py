@@ -1,9 +1,4 @@
-"""Every loss beside PyTorch's. A line here puts a loss through all that tests ask of losses:
-
-    name: (ours, PyTorch's by a constructor of torch.nn, shape of the scores, what draws the target)
-
-The target is drawn from a generator, the shape and the scores' dtype; both losses get it.
-"""
+"""Every loss beside PyTorch's. A line here puts a loss through all that tests ask of losses."""
 
 from __future__ import annotations
 
@@ -15,63 +10,82 @@ import numpy as np
 import fastnn as fn
 from fastnn._kernels import Array
 
-Draw = Callable[[np.random.Generator, tuple[int, ...], str], Array]
-LossCase = tuple[Callable[[], Any], Callable[..., Any], tuple[int, ...], Draw]
+Draw = Callable[[tuple[int, ...]], Array]
+#: Ours; PyTorch's, from torch.nn and a conversion to tensors; the shape of the scores, or of each array of a tuple;
+#: targets of so many samples.
+LossCase = tuple[Callable[[], Any], Callable[[Any, Any], Any], tuple[Any, ...], Callable[[int], Any]]
 
 WEIGHT = np.array([0.5, 2.0, 1.0, 0.25, 3.0])  #: of five classes
 COLUMNS = np.array([0.5, 2.0, 1.0])  #: weights of three answers
 
 
-def labels(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
+def rng() -> np.random.Generator:
+    return np.random.default_rng(1)
+
+
+def labels(shape: tuple[int, ...]) -> Array:
     """(N, …) int64 for scores (N, classes, …)."""
-    drawn: Array = rng.integers(0, shape[1], (shape[0], *shape[2:]))
-    return drawn
+    return rng().integers(0, shape[1], (shape[0], *shape[2:]))
 
 
 def ignoring(index: int) -> Draw:
     """Some labels that are ignored."""
 
-    def draw(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
-        drawn = labels(rng, shape, dtype)
-        drawn[rng.random(drawn.shape) < 0.3] = index
+    def draw(shape: tuple[int, ...]) -> Array:
+        drawn = labels(shape)
+        drawn.flat[::3] = index
         return drawn
 
     return draw
 
 
-def soft(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
+def soft(shape: tuple[int, ...]) -> Array:
     """Probabilities of the classes."""
-    drawn = rng.random(shape)
-    rows: Array = (drawn / drawn.sum(axis=1, keepdims=True)).astype(dtype)
+    drawn = rng().random(shape)
+    rows: Array = drawn / drawn.sum(axis=1, keepdims=True)
     return rows
 
 
-def numbers(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
+def numbers(shape: tuple[int, ...]) -> Array:
     """Of the scores' shape."""
-    return np.asarray(rng.standard_normal(shape)).astype(dtype)
+    return np.asarray(rng().standard_normal(shape))
 
 
-def answers(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
+def answers(shape: tuple[int, ...]) -> Array:
     """0 or 1."""
-    return np.asarray(rng.integers(0, 2, shape)).astype(dtype)
+    return rng().integers(0, 2, shape).astype(float)
 
 
-def shares(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
+def shares(shape: tuple[int, ...]) -> Array:
     """From 0 to 1."""
-    return np.asarray(rng.random(shape)).astype(dtype)
+    return np.asarray(rng().random(shape))
 
 
 def alike(name: str, shape: tuple[int, ...], draw: Draw, **options: Any) -> LossCase:
-    """A loss of PyTorch's name with the same options; PyTorch's is made with others as well if these are given."""
+    """A loss of PyTorch's name, with the same options."""
 
-    def theirs(nn: Any, **others: Any) -> Callable[[Any, Any], Any]:
-        def loss(scores: Any, target: Any) -> Any:
-            given = {key: scores.new_tensor(a) if "weight" in key else a for key, a in (options | others).items()}
-            return getattr(nn, name)(**given)(scores, target)
+    def theirs(nn: Any, tensor: Any) -> Any:
+        return getattr(nn, name)(**{key: tensor(a) if "weight" in key else a for key, a in options.items()})
 
-        return loss
+    return lambda: getattr(fn, name)(**options), theirs, shape, lambda count: draw((count, *shape[1:]))
 
-    return lambda: getattr(fn, name)(**options), theirs, shape, draw
+
+def joint() -> fn.JointLoss:
+    return fn.JointLoss((fn.CrossEntropyLoss(WEIGHT), fn.BCEWithLogitsLoss()), weights=(0.25, 2))
+
+
+def their_joint(nn: Any, tensor: Any, penalty: float = 0.0) -> Any:
+    first, second = nn.CrossEntropyLoss(tensor(WEIGHT)), nn.BCEWithLogitsLoss()
+    weights = tensor(PENALIZED.data)
+    return lambda s, t: 0.25 * first(s[0], t[0]) + 2 * second(s[1], t[1]) + 0.5 * penalty * (weights**2).sum()
+
+
+PENALIZED = fn.Parameter(numbers((4, 3)))
+HEADS = (6, 5), (6, 3)
+
+
+def two_targets(count: int) -> tuple[Array, Array]:
+    return labels((count, 5)), answers((count, 3))
 
 
 SUM = {"reduction": "sum"}
@@ -105,5 +119,12 @@ LOSSES: dict[str, LossCase] = {
     "bce with everything": alike("BCEWithLogitsLoss", (7, 3), shares, weight=2.0, pos_weight=COLUMNS, **SUM),
     "bce of images": alike(
         "BCEWithLogitsLoss", (2, 3, 4, 2), answers, weight=COLUMNS[:, None, None], pos_weight=COLUMNS[:, None, None]
+    ),
+    "joint": (joint, their_joint, HEADS, two_targets),
+    "penalty": (
+        lambda: fn.L2Penalty(joint(), [PENALIZED], 0.3),
+        lambda nn, t: their_joint(nn, t, 0.3),
+        HEADS,
+        two_targets,
     ),
 }
