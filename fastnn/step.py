@@ -167,18 +167,18 @@ class CapturedStep:
             found = Layout.of(target, weight)
             raise ValueError(f"expected a batch of {self._step.layout}, as it was captured, got {found}")
         slots = as_slots(x, target, weight)
-        self._replayer.classes = _classes(slots, self._scores)
+        self._replayer.classes = (model.vocabulary or 0, *_classes(slots[1:], self._scores))
         apart: list[Array] = []
         for a in map(without_gaps, slots):
             apart.append(a.copy() if any(np.may_share_memory(a, other) for other in apart) else a)
         return tuple(apart)
 
 
-def _classes(slots: Slots, scores: Any) -> tuple[int, ...]:
-    """For each slot, how many classes its labels may name, 0 where it holds none."""
+def _classes(targets: Slots, scores: Any) -> tuple[int, ...]:
+    """For each of these slots, how many classes its labels may name, 0 where it holds none."""
     heads = scores if isinstance(scores, tuple) else (scores,)
-    found = [np.shape(head)[1] if a.dtype == np.int64 else 0 for a, head in zip(slots[1:], heads, strict=False)]
-    return (0, *found, *[0] * (len(slots) - 1 - len(found)))
+    found = [np.shape(head)[1] if a.dtype == np.int64 else 0 for a, head in zip(targets, heads, strict=False)]
+    return (*found, *[0] * (len(targets) - len(found)))
 
 
 def capture(model: Layer, loss: Loss, optimizer: Optimizer, x: Any, y: Any, sample_weight: Any = None) -> CapturedStep:

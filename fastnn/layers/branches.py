@@ -40,7 +40,7 @@ class Residual(Layer):
         return {"body": self.body, "shortcut": self.shortcut, "activation": self.activation}
 
     def forward(self, x: Array, train: bool = False) -> tuple[Array, Backward]:
-        """x: what body and shortcut take. Raises `ShapeError`, `DTypeError`."""
+        """x: any shape that body and shortcut take. Raises `ShapeError`, `DTypeError`."""
         self.check(x)
         branches = (self.body, self.shortcut)
         (inner, body_backward), (kept, shortcut_backward) = (_run(branch, x, train) for branch in branches)
@@ -88,7 +88,7 @@ class Parallel(Container):
         return {**super().config(), "mode": self.mode, "dim": self.dim}
 
     def forward(self, x: Array, train: bool = False) -> tuple[Any, Backward]:
-        """x: what every branch takes. Raises `ShapeError`, `DTypeError`."""
+        """x: any shape that every branch takes. Raises `ShapeError`, `DTypeError`."""
         branches = list(self)
         outputs, backwards = zip(*(branch.forward(x, train) for branch in branches), strict=True)
         y, gradient = getattr(self, f"_{self.mode}")(outputs)

@@ -55,7 +55,7 @@ class Container(Layer):
 class Sequential(Container):
     """Layers one after the other: ``Sequential(a, b)``, or ``Sequential({"conv1": a, "fc": b})`` to name them.
 
-    Parameters have PyTorch's keys: ``0.weight``, or ``conv1.weight``.
+    x: any shape that the first takes. Parameters have PyTorch's keys: ``0.weight``, or ``conv1.weight``.
     """
 
     is_container = True

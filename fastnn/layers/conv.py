@@ -169,9 +169,11 @@ class ConvTranspose2d(Layer):
                 f"{kind}: expected output_padding less than stride {self.stride}, got {self.output_padding}"
             )
         shape = (in_channels, out_channels // groups, *self.kernel_size)
-        bound = 1 / math.sqrt(math.prod(shape[1:]))
-        self.weight = Parameter(init.uniform(shape, bound, dtype), order=k.TABLE["conv2d"].inputs[1].order)
-        self.bias = Parameter(init.uniform((out_channels,), bound, dtype)) if bias else None
+        weight, _ = init.default(shape, math.prod(shape[1:]), False, dtype)
+        self.weight = Parameter(weight, order=k.TABLE["conv2d"].inputs[1].order)
+        self.bias = (
+            Parameter(init.uniform((out_channels,), 1 / math.sqrt(math.prod(shape[1:])), dtype)) if bias else None
+        )
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments."""
