@@ -50,12 +50,12 @@ def check_x(model: Layer, x: Any, what: str) -> Array:
 
 def scores_of_one(model: Layer, x: Array, what: str = "x") -> Any:
     """The model's output for the first sample; shapes that do not fit are found here."""
-    first = x[:2]  # with statistics of the batch, one sample cannot be normalised by itself
     try:
-        y = model.forward(first, train=False)[0]
+        return model.forward(x[:1], train=False)[0]
     except ShapeError as error:
         raise ShapeError(f"{what}: it does not fit the model: {error}") from error
-    heads = [
-        head[:1] if np.shape(head)[:1] == (len(first),) else head for head in (y if isinstance(y, tuple) else (y,))
-    ]
-    return tuple(heads) if isinstance(y, tuple) else heads[0]
+    except ValueError:  # normalised by statistics of its batch, which one sample does not have
+        if len(x) == 1:
+            raise
+        y = model.forward(x[:2], train=False)[0]
+        return tuple(head[:1] for head in y) if isinstance(y, tuple) else y[:1]

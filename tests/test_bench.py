@@ -287,6 +287,7 @@ def compare_with_torch() -> None:
     # These draw numbers of their own, so only shapes can agree.
     drawn = ("dropout", "dropout2d", "max_pool2d_backward")
     drawn += ("conv2d_max_pool2d_backward_data", "conv2d_max_pool2d_backward_weights")
+    drawn += ("random_crop", "random_crop_backward", "random_flip", "cutout")
     indexed = ("max_pool2d", "conv2d_max_pool2d")  # PyTorch counts through the image
     for row in KERNELS:
         expected = outputs(tiny(row), "reference")

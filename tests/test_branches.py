@@ -74,24 +74,7 @@ RNG = np.random.default_rng(5)
 X = RNG.standard_normal((60, 2, 8, 8)).astype(np.float32)
 Y = RNG.integers(0, 5, 60)
 ROWS = RNG.standard_normal((30, 6)).astype(np.float32)
-LABELS = [RNG.integers(0, n, 10) for n in (4, 3)]
-for labels in LABELS:
-    labels.flags.writeable = False
-
-
-class Joint:
-    """The sum of the cross-entropies of two heads with labels that are always the same."""
-
-    names_calls = True
-
-    def forward(self, scores: Any, target: Any, need_grad: bool = True) -> tuple[float, Callable[[], Any]]:
-        loss, backward = self.compute(scores, target, need_grad)
-        return float(loss[0]), backward
-
-    def compute(self, scores: Any, target: Any, need_grad: bool = True) -> tuple[Array, Callable[[], Any]]:
-        loss, first = k.cross_entropy(scores[0], LABELS[0][: len(target)], mean=True)
-        _, second = k.cross_entropy(scores[1], LABELS[1][: len(target)], mean=True, out=((loss, True), None))
-        return loss, lambda: (first, second)
+LABELS = np.stack([RNG.integers(0, n, 30) for n in (4, 3)], axis=1)
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -152,16 +135,15 @@ def test_a_captured_step_has_the_bits_of_the_loop(network: Callable[[str], fn.Se
 
 @needs_native
 def test_captured_heads_have_the_bits_of_the_loop() -> None:
-    a, b, loss = two_heads(), two_heads(), Joint()
+    a, b, loss = two_heads(), two_heads(), fn.JointLoss((fn.CrossEntropyLoss(), fn.CrossEntropyLoss()))
     one, other = (fn.SGD(model.parameters(), lr=0.05, momentum=0.9) for model in (a, b))
-    target = np.zeros((30, 1), np.float32)
-    step = fn.capture(b, loss, other, ROWS[:10], target[:10])
+    step = fn.capture(b, loss, other, ROWS[:10], LABELS[:10])
     for i in (0, 10, 20, 0):
         scores, backward = a.forward(ROWS[i : i + 10], train=True)
-        value, loss_backward = loss.forward(scores, target[:10])
+        value, loss_backward = loss.forward(scores, LABELS[:10])
         backward(loss_backward(), need_dx=False)
         one.step()
-        assert step(ROWS[i : i + 10], target[:10]) == value
+        assert step(ROWS[i : i + 10], LABELS[:10]) == value
         for (name, p), q in zip(a.named_parameters(), b.parameters(), strict=True):
             assert p.data.tobytes() == q.data.tobytes(), name
 
