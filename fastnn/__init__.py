@@ -3,11 +3,8 @@
 from . import data, init
 from ._errors import DTypeError, ShapeError
 from ._kernels import get_num_threads, set_num_threads, use_backend
-from .callbacks import BestModel, Callback, CSVLogger, EarlyStopping
 from .checkpoint import CheckpointError, load, save
-from .clipping import clip_grad_norm_, clip_grad_value_
 from .gradcheck import GradientError, gradcheck, numerical_gradient
-from .history import History
 from .init import manual_seed
 from .layers import (
     ELU,
@@ -58,8 +55,7 @@ from .losses import (
     MultiMarginLoss,
     NLLLoss,
 )
-from .optim import SGD, Adagrad, Adam, AdamW, RMSprop
-from .resume import Checkpoint
+from .optim import SGD, Adagrad, Adam, AdamW, RMSprop, clip_grad_norm_, clip_grad_value_
 from .schedules import (
     CosineAnnealingLR,
     ExponentialLR,
@@ -72,8 +68,11 @@ from .schedules import (
     SequentialLR,
     StepLR,
 )
-from .step import CapturedStep, CaptureError, capture
-from .training import evaluate, fit
+from .training.callbacks import BestModel, Callback, CSVLogger, EarlyStopping
+from .training.fitting import evaluate, fit
+from .training.history import History
+from .training.resume import Checkpoint
+from .training.step import CapturedStep, CaptureError, capture
 
 __version__ = "0.1.0"
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from ._kernels import Array
-from .callbacks import Callback
-from .history import History
 from .layers import Layer
 from .optim import Group, Optimizer
+from .training.callbacks import Callback
+from .training.history import History
 
 
 class Schedule(Callback):

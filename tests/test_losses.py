@@ -18,7 +18,7 @@ from fastnn._kernels.replay import Replayer
 from fastnn.gradcheck import GradientError, gradcheck, relative_error
 from fastnn.layers.layer import Backward
 from fastnn.layers.recorded import caller
-from fastnn.step import Step
+from fastnn.training.step import Step
 
 every_backend = pytest.mark.parametrize("backend", list(backends()))
 every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -12,9 +12,9 @@ from test_training import CLASSES, X, Y, blobs, mlp, weights
 
 import fastnn as fn
 from fastnn import _kernels as k
-from fastnn import passes
 from fastnn._kernels import Array
-from fastnn._weights import class_weights
+from fastnn.training import passes
+from fastnn.training.weights import class_weights
 
 
 class Slow(fn.Callback):

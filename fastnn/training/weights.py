@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import as_array
-from ._errors import ShapeError
-from ._kernels import Array
-from .layers.layer import as_real
-from .losses import Loss
+from .._arrays import as_array
+from .._errors import ShapeError
+from .._kernels import Array
+from ..layers.layer import as_real
+from ..losses import Loss
 
 
 def check_takes_weights(loss: Loss, what: str) -> None:

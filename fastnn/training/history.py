@@ -79,7 +79,7 @@ class History:
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
         """Loss and accuracy over the epochs, as a matplotlib figure; `path` writes it to a file as well."""
-        from .plots import learning_curves
+        from ..plots import learning_curves
 
         return learning_curves(self, path)
 

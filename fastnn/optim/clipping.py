@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from . import _kernels as k
-from ._kernels import Array
-from .layers.parameter import Parameter
+from .. import _kernels as k
+from .._kernels import Array
+from ..layers.parameter import Parameter
 
 
 def clip_grad_norm_(

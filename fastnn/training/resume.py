@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from ._checks import check_whole
-from ._files import StrPath, check_folder, write_bytes
-from ._kernels import Array
+from .._files import StrPath, check_folder, write_bytes
+from .._kernels import Array
+from ..checkpoint import CheckpointError, architecture, from_bytes, to_bytes
+from ..layers import Layer
 from .batches import Data
 from .callbacks import Callback
-from .checkpoint import CheckpointError, architecture, from_bytes, to_bytes
+from .checks import check_whole
 from .history import History
-from .layers import Layer
 from .step import Step
 
 _HASHED_AT_ONCE = 1 << 18  # numbers

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from . import _kernels as k
-from ._kernels import Array
-from ._kernels.replay import Context, Replayer, Results
-from ._weights import batch_weights
+from .. import _kernels as k
+from .._kernels import Array
+from .._kernels.replay import Context, Replayer, Results
+from ..layers import Layer
+from ..layers.recorded import ModelContext, caller
+from ..losses import Loss, computed, counted, is_mean, options_of
 from .batches import Arrays, Batches, Data, Layout, Slots
-from .layers import Layer
-from .layers.recorded import ModelContext, caller
-from .losses import Loss, computed, counted, is_mean, options_of
 from .step import STRETCH
+from .weights import batch_weights
 
 
 class Means:

@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from ._checks import check_loss, check_model, scores_of_one
-from ._errors import ShapeError
-from ._kernels import Array, active
-from ._kernels.replay import Replayer, Results, another, without_gaps
-from ._weights import batch_weights, check_takes_weights, check_weight
+from .._errors import ShapeError
+from .._kernels import Array, active
+from .._kernels.replay import Replayer, Results, another, without_gaps
+from ..layers import Layer
+from ..layers.layer import as_input
+from ..layers.recorded import ModelContext, caller
+from ..losses import Loss, computed, counted, is_mean, options_of, targets_of
+from ..optim import Optimizer
 from .batches import Checked, Layout, Slots, as_slots
-from .layers import Layer
-from .layers.layer import as_input
-from .layers.recorded import ModelContext, caller
-from .losses import Loss, computed, counted, is_mean, options_of, targets_of
-from .optim import Optimizer, bound
+from .checks import check_loss, check_model, check_optimizer, scores_of_one
+from .weights import batch_weights, check_takes_weights, check_weight
 
 STRETCH = 0.05  #: seconds of replay after which Python may serve signals
 
@@ -197,7 +197,7 @@ def capture(model: Layer, loss: Loss, optimizer: Optimizer, x: Any, y: Any, samp
         check_takes_weights(loss, "sample_weight")
     check = Checked(model, loss)
     check(x, y, sample_weight)
-    optimizer = bound(optimizer, model)
+    optimizer = check_optimizer(optimizer, model)
     step = Step(model, loss, optimizer, check.layout, count=False)
     if not hasattr(loss, "compute"):
         raise CaptureError(f"{type(loss).__name__} is not made of kernels: it has no `compute`")

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import as_array, check_finite
-from ._errors import ShapeError
-from ._kernels import Array
-from .layers import Layer
-from .layers.layer import as_input
-from .losses import CrossEntropyLoss, Loss
+from .._arrays import as_array, check_finite
+from .._errors import ShapeError
+from .._kernels import Array
+from ..layers import Layer
+from ..layers.layer import as_input
+from ..losses import CrossEntropyLoss, Loss
+from ..optim import SGD, Optimizer
 
 
 def check_model(model: Any) -> None:
@@ -26,6 +27,20 @@ def check_loss(loss: Any) -> Loss:
         raise TypeError(f"loss: expected a loss such as CrossEntropyLoss(), got {loss!r}")
     checked: Loss = loss
     return checked
+
+
+def check_optimizer(optimizer: Optimizer | None, model: Layer) -> Optimizer:
+    """The optimizer, by default SGD, which has the model's parameters now if it had none; for `fit` and `capture`."""
+    if optimizer is None:
+        optimizer = SGD(lr=0.01, momentum=0.9)
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer: expected an optimizer such as SGD(lr=0.01), got {optimizer!r}")
+    if not optimizer.param_groups:
+        optimizer.bind(model.parameters())
+    updated = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if not any(id(p) in updated for p in model.parameters()):
+        raise ValueError("optimizer: it has parameters, but none of this model; make a new one for each model")
+    return optimizer
 
 
 def check_whole(name: str, value: Any, least: int) -> None:

@@ -8,12 +8,12 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from . import checkpoint
-from ._checks import check_whole
-from ._files import StrPath, check_folder, write_bytes
-from ._kernels import Array
+from .. import checkpoint
+from .._files import StrPath, check_folder, write_bytes
+from .._kernels import Array
+from ..layers import Layer
+from .checks import check_whole
 from .history import History
-from .layers import Layer
 
 
 class Callback:

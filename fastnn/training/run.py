@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ._progress import Silent
 from .callbacks import Callback
 from .history import History
 from .passes import Means, Pass
+from .progress import Silent
 from .resume import Checkpoint, check_kind, load_arrays, model_arrays
 from .step import Step
 

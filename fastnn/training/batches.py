@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from . import _kernels as k
-from ._checks import check_x, scores_of_one
-from ._errors import DTypeError, ShapeError
-from ._kernels import Array
-from ._weights import check_takes_weights, check_weight, class_weights
-from .layers import Layer
-from .losses import Loss, targets_of
+from .. import _kernels as k
+from .._errors import DTypeError, ShapeError
+from .._kernels import Array
+from ..layers import Layer
+from ..losses import Loss, targets_of
+from .checks import check_x, scores_of_one
+from .weights import check_takes_weights, check_weight, class_weights
 
 Slots = tuple[Array, ...]
 

@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from . import init
-from ._checks import check_drop_last, check_loss, check_model, check_whole
-from ._files import StrPath
-from ._progress import shown
+from .. import init
+from .._files import StrPath
+from ..layers import Layer
+from ..losses import Loss
+from ..optim import Optimizer
 from .batches import Data, open_data
 from .callbacks import Callback, as_callback
+from .checks import check_drop_last, check_loss, check_model, check_optimizer, check_whole
 from .history import History
-from .layers import Layer
-from .losses import Loss
-from .optim import Optimizer, bound
 from .passes import Pass, evaluation
+from .progress import shown
 from .resume import Checkpoint, described, read
 from .run import Metric, Run, check_metrics
 from .step import Step
@@ -98,7 +98,7 @@ def fit(
     validation = None if validation_data is None else _validation(model, validation_data, loss)
     check_metrics(metrics, validation is not None)
     saved = read(resume, hooks)
-    step = Step(model, loss, bound(optimizer, model), data.layout)
+    step = Step(model, loss, check_optimizer(optimizer, model), data.layout)
     show = shown(progress, epochs)
     run = Run(
         step,
