@@ -95,7 +95,7 @@ class Summary:
 
 def summary(model: Layer, input_shape: int | Sequence[int], dtype: str | None = None) -> Summary:
     """What `Layer.summary` returns."""
-    x = _zeros(input_shape, dtype or model.dtype)
+    x = _zeros(input_shape, dtype or (model.dtype if model.vocabulary is None else "int64"))
     model = _copy(model)
     watch = _Watch(model)
     with observing(watch.kernel):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -43,8 +43,8 @@ class Context(Protocol):
         """Arrays that kernels may read although no kernel of the body writes them."""
         ...
 
-    def own_arrays(self) -> dict[str, Array]:
-        """Arrays that only kernels may change, by a name for each."""
+    def own_arrays(self) -> Sequence[tuple[str, Array]]:
+        """Arrays that only kernels may change, each with a name for messages, which several may have."""
         ...
 
     def refresh(self) -> None:
@@ -235,7 +235,7 @@ class Replayer:
 
     def _run_into(self, record: Any, slots: Slots, done: list[Any]) -> Results:
         """Run the body while `record` notes its kernels; nothing is run, and () returned, while another one does."""
-        own = {name: (a, a.tobytes()) for name, a in self._context.own_arrays().items()}
+        own = [(name, a, a.tobytes()) for name, a in self._context.own_arrays()]
         memory = self._context.memory()  # parameters may move meanwhile
         done.append(record)
         try:
@@ -253,7 +253,7 @@ class Replayer:
             self._look_for_numpy(record, memory, own)
         return results
 
-    def _look_for_numpy(self, record: Any, memory: list[Array], own: Mapping[str, tuple[Array, bytes]]) -> None:
+    def _look_for_numpy(self, record: Any, memory: list[Array], own: Sequence[tuple[str, Array, bytes]]) -> None:
         """Refuse what reads or changes arrays that a replay would not see change."""
         at = record.reads_beside([*memory, *self._context.memory(), *self._data])
         if at is not None:
@@ -262,7 +262,7 @@ class Replayer:
                 f"{where or 'something'} gives {kernel} an array that is no parameter and that no kernel wrote, so "
                 "that a replay would not see it change; make constants read-only (array.flags.writeable = False)"
             )
-        for name, (a, before) in own.items():
+        for name, a, before in own:
             if a.tobytes() != before and not record.writes(a):
                 self._refuse(f"{name} is changed, but not by a kernel")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -38,6 +38,11 @@ class Residual(Layer):
     def config(self) -> dict[str, Any]:
         """Constructor arguments, which are layers."""
         return {"body": self.body, "shortcut": self.shortcut, "activation": self.activation}
+
+    @property
+    def vocabulary(self) -> int | None:
+        """That of body or shortcut, the smaller one."""
+        return _vocabulary((self.body, self.shortcut))
 
     def forward(self, x: Array, train: bool = False) -> tuple[Array, Backward]:
         """x: any shape that body and shortcut take. Raises `ShapeError`, `DTypeError`."""
@@ -86,6 +91,11 @@ class Parallel(Container):
     def config(self) -> dict[str, Any]:
         """The branches, by name, and what becomes of their outputs."""
         return {**super().config(), "mode": self.mode, "dim": self.dim}
+
+    @property
+    def vocabulary(self) -> int | None:
+        """The smallest of the branches'."""
+        return _vocabulary(self)
 
     def forward(self, x: Array, train: bool = False) -> tuple[Any, Backward]:
         """x: any shape that every branch takes. Raises `ShapeError`, `DTypeError`."""
@@ -170,21 +180,29 @@ def _through(
     Without need_dx only those are run that have something to train.
     """
     if need_dx:
-        return _total(backward(gradient(i)) for i, backward in enumerate(backwards))
+        dx: Array | None = _total(backward(gradient(i)) for i, backward in enumerate(backwards))
+        return dx
     for i, backward in enumerate(backwards):
         if trains(branches[i]):
             backward(gradient(i), need_dx=False)
     return None
 
 
-def _total(arrays: Iterable[Array]) -> Array:
-    """The sum of arrays, added one after the other."""
-    following: Iterator[Array] = iter(arrays)
-    total = next(following)
-    mine = None  # memory that may be written over: the first array may belong to others
-    for a in following:
-        total = mine = k.add(total, a, relu=False, out=mine)
+def _total(arrays: Iterable[Array | None]) -> Any:
+    """The sum of arrays, added one after the other; None, where branches have no gradient to give, adds nothing."""
+    total = mine = None  # mine: memory that may be written over, as the first array may belong to others
+    for a in arrays:
+        if total is None:
+            total = a
+        elif a is not None:
+            total = mine = k.add(total, a, relu=False, out=mine)
     return total
+
+
+def _vocabulary(branches: Iterable[Layer | None]) -> int | None:
+    """The least vocabulary: every branch gets the same x."""
+    found = (branch.vocabulary for branch in branches if branch is not None)
+    return min((size for size in found if size is not None), default=None)
 
 
 def _check_alike(layer: Layer, outputs: Sequence[Any], axis: int | None = None) -> None:

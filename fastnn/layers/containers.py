@@ -28,8 +28,9 @@ class Container(Layer):
         self._layers = named
 
     def named_children(self) -> Iterator[tuple[str, Layer]]:
-        """(name, layer), in their order."""
-        return iter(self._layers.items())
+        """(name, layer), in their order, then those that are attributes of a subclass."""
+        yield from self._layers.items()
+        yield from super().named_children()
 
     def __len__(self) -> int:
         return len(self._layers)

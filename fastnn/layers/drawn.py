@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -27,4 +28,9 @@ class Drawn(Layer):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Drawn:
         """A copy draws other bits than its original; a pickled one goes on with the same."""
-        return type(self)(**self.config())
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        for name, value in self.__getstate__().items():
+            object.__setattr__(made, name, copy.deepcopy(value, memo))
+        made.reseed(*init.next_stream())
+        return made

@@ -24,26 +24,31 @@ def fold_batch_norm(model: Layer) -> Layer:
     """A copy of a model for inference, in which batch normalisation costs nothing.
 
     In each `Sequential`, nested ones too, a `BatchNorm2d` right after a `Conv2d`, and a `BatchNorm1d` right after a
-    `Linear` on x (N, in_features), is gone: with scale = weight / sqrt(running_var + eps), the layer before it has its
-    weights times scale, and as bias (bias - running_mean) scale + the normalisation's bias, computed in float64.
-    Evaluated, the copy gives what the model gives, up to rounding. A normalisation without running statistics stays,
-    and so does one that is used at several places, or after a layer that is. Numbered layers are numbered anew.
+    `Linear`, which has to be given x (N, in_features), is gone: with scale = weight / sqrt(running_var + eps), the
+    layer before it has its weights times scale, and as bias (bias - running_mean) scale + the normalisation's bias,
+    computed in float64. Evaluated, the copy gives what the model gives, up to rounding. A normalisation without running
+    statistics stays, and so does one that is used at several places, or after a layer that is. Numbered layers are
+    numbered anew.
     """
     model = copy.deepcopy(model)
     uses = Counter(id(part) for layer in model.modules() for part in (layer, *vars(layer).values()))
     for chain in list(model.modules()):
-        if isinstance(chain, Sequential):
+        if isinstance(chain, Sequential) and _is_chain(chain):
             for (_, layer), (owner, norm) in pairwise(list(_in_order(chain))):
                 if _fold(layer, norm, uses):
                     owner.remove(norm)
     return model
 
 
+def _is_chain(layer: Sequential) -> bool:
+    """Whether it computes its layers one after the other, as a subclass may not."""
+    return type(layer).forward is Sequential.forward and "forward" not in vars(layer)
+
+
 def _in_order(chain: Sequential) -> Iterator[tuple[Sequential, Layer]]:
     """The layers in the order in which they compute, each with the chain that holds it."""
     for layer in chain:
-        if type(layer).forward is Sequential.forward:
-            assert isinstance(layer, Sequential)
+        if isinstance(layer, Sequential) and _is_chain(layer):
             yield from _in_order(layer)
         else:
             yield chain, layer

@@ -215,7 +215,7 @@ class Layer:
                 return _heads(np.ascontiguousarray(head) for head in latest)
         batches = [self._evaluated(batch) for batch in self._batches(x, batch_size)]
         return _heads(
-            np.ascontiguousarray(outputs[0] if len(outputs) == 1 else np.concatenate(outputs))
+            np.array(outputs[0], order="C") if len(outputs) == 1 else np.ascontiguousarray(np.concatenate(outputs))
             for outputs in zip(*batches, strict=True)
         )
 

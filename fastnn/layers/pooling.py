@@ -55,6 +55,7 @@ class MaxPool2d(Layer):
         y, index = k.max_pool2d(x, **how, out=(None, None if train else False))
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
+            check_gradient(self, dy, y.shape)
             if not need_dx:
                 return None
             where = k.max_pool2d(x, **how)[1] if index is None else index

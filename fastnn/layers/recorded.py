@@ -47,14 +47,14 @@ class ModelContext:
         parameters = (a for p in self.model.parameters() for a in (p.data, p.grad))
         return [*parameters, *(buffer for _, buffer in self.model.named_buffers())]
 
-    def own_arrays(self) -> dict[str, Array]:
-        """Arrays of layers beside the parameters, which only kernels may change, by where they are."""
-        return {
-            f"{layer.label}.{name}": value
+    def own_arrays(self) -> list[tuple[str, Array]]:
+        """Arrays of layers beside the parameters, which only kernels may change, with where they are."""
+        return [
+            (f"{layer.label}.{name}", value)
             for layer in self.model.modules()
             for name, value in vars(layer).items()
             if isinstance(value, np.ndarray)
-        }
+        ]
 
     def refresh(self) -> None:
         """Nothing that kernels read has to be brought up to date."""
