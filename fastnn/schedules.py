@@ -83,7 +83,7 @@ class Schedule(Callback):
 
     def on_train_begin(self, model: Layer, history: History) -> None:
         """By batch: be asked for rates ahead of each epoch."""
-        _check_bound(self, self.optimizer)
+        _check_trains(self, self.optimizer, model)
         if self.interval == "batch":
             if self.optimizer.pacer is not None:
                 raise ValueError(f"{type(self).__name__}: the optimizer has another schedule by batch")
@@ -106,10 +106,11 @@ class Schedule(Callback):
 
     def rates(self, steps: int) -> list[Array]:
         """For each group, lr, or lr and momentum, of so many updates from now on: (steps, 1 or 2) float64."""
-        self._planned_from = self.last_epoch
         epochs = range(self.last_epoch, self.last_epoch + steps)
         groups = range(len(self.base_lrs))
-        return [np.array([self._options(epoch, number) for epoch in epochs]) for number in groups]
+        found = [np.array([self._options(epoch, number) for epoch in epochs]) for number in groups]
+        self._planned_from = self.last_epoch  # not before: an error leaves the plan that there was
+        return found
 
 
 class StepLR(Schedule):
@@ -402,7 +403,7 @@ class ReduceLROnPlateau(Callback):
 
     def on_train_begin(self, model: Layer, history: History) -> None:
         """Make sure that there is something to reduce."""
-        _check_bound(self, self.optimizer)
+        _check_trains(self, self.optimizer, model)
 
     def on_epoch_end(self, model: Layer, history: History) -> bool | None:
         """Go on to the next epoch, by what the history says."""
@@ -460,9 +461,12 @@ def _of_group(schedule: str, name: str, values: Any, optimizer: Optimizer) -> An
     return values
 
 
-def _check_bound(schedule: Any, optimizer: Optimizer) -> None:
-    if not optimizer.param_groups:
-        raise ValueError(f"{type(schedule).__name__}: its optimizer has no parameters: pass the same one to fit")
+def _check_trains(schedule: Any, optimizer: Optimizer, model: Layer) -> None:
+    """Raise ValueError unless the schedule's optimizer is one that trains the model."""
+    own = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if not any(id(p) in own for p in model.parameters()):
+        found = "parameters of another model" if own else "no parameters"
+        raise ValueError(f"{type(schedule).__name__}: its optimizer has {found}: pass the same one to fit")
 
 
 def _cosine(start: float, end: float, share: float) -> float:

@@ -645,3 +645,37 @@ def test_every_public_loss_is_tested() -> None:
     covered = {type(make()).__name__ for make, *_ in LOSSES.values()}
     assert public == covered
     assert all(getattr(fn, name).__doc__ for name in public)
+
+
+# --- what weighs nothing ----------------------------------------------------------------------------------------------
+
+
+@every_backend
+@every_case
+def test_samples_that_weigh_nothing_have_no_gradient(case: str, backend: str) -> None:
+    loss, scores, target = drawn(case, "float64")
+    with fn.use_backend(backend):
+        value, backward = loss.forward(scores, target, sample_weight=np.zeros(len(scores)))
+        assert not backward().any()
+    assert np.isnan(value) if loss.reduction == "mean" else value == 0
+
+
+def test_a_batch_that_weighs_nothing_changes_neither_weights_nor_means() -> None:
+    x, y, weight = rng(0).random((97, 6)), rng(1).integers(0, 3, 97), np.ones(97)
+    weight[rng(2).permutation(97)[:10]] = 0
+    model = fn.Linear(6, 3)
+    history = fn.fit(model, x, y, sample_weight=weight, epochs=40, seed=0)  # the last batch has one sample
+    assert np.isfinite(history.loss).all()
+
+
+@pytest.mark.parametrize(
+    "loss", [fn.CrossEntropyLoss(), fn.CrossEntropyLoss([1, 20, 0.1]), fn.CrossEntropyLoss([0, 1, 1], ignore_index=1)]
+)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_means_do_not_depend_on_the_batch_size(loss: Any, weighted: bool) -> None:
+    x, y = rng(0).random((97, 6)), rng(1).integers(0, 3, 97)
+    y[:32] = loss.ignore_index
+    weight = rng(2).random(97) if weighted else None
+    model = fn.Linear(6, 3, dtype="float64")
+    found = [fn.evaluate(model, x, y, loss=loss, batch_size=n, sample_weight=weight)["loss"] for n in (1, 32, 97)]
+    assert found == pytest.approx([found[-1]] * 3, rel=1e-12)

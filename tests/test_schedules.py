@@ -254,7 +254,8 @@ def test_plateau_by_the_history() -> None:
     fn.fit(mlp(), X, Y, epochs=5, optimizer=optimizer, callbacks=[schedule], validation_data=(X, Y))
     assert optimizer.param_groups[0]["lr"] == 2.5e-21
     with pytest.raises(ValueError, match=r"^ReduceLROnPlateau: no 'val_loss' in the history"):
-        fn.fit(mlp(), X, Y, epochs=1, callbacks=[fn.ReduceLROnPlateau(fn.SGD(mlp().parameters()))])
+        optimizer = fn.SGD()
+        fn.fit(mlp(), X, Y, epochs=1, optimizer=optimizer, callbacks=[fn.ReduceLROnPlateau(optimizer)])
 
 
 # --- state ------------------------------------------------------------------------------------------------------------
@@ -391,3 +392,25 @@ def test_refused(case: str) -> None:
     call, error, message = BAD[case]
     with pytest.raises(error, match=f"^{message}"):
         call()
+
+
+def test_a_schedule_that_raises_leaves_the_optimizer_free() -> None:
+    x, y = np.random.default_rng(0).random((97, 6)), np.arange(97) % 3
+    model = fn.Linear(6, 3)
+    optimizer = fn.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    schedule = fn.OneCycleLR(optimizer, 0.1, total_steps=6)  # an epoch has four batches
+    with pytest.raises(ValueError, match="step"):
+        fn.fit(model, x, y, optimizer=optimizer, callbacks=[schedule], epochs=3)
+    assert schedule.last_epoch == 4 and optimizer.pacer is None
+    fn.fit(model, x, y, optimizer=optimizer, epochs=1)
+
+
+def test_a_schedule_of_another_models_optimizer_is_refused() -> None:
+    x, y = np.random.default_rng(0).random((20, 6)), np.arange(20) % 3
+    models = fn.Linear(6, 3), fn.Linear(6, 3)
+    one, other = (fn.SGD(model.parameters(), lr=0.1) for model in models)
+    for interval in ("epoch", "batch"):
+        schedule = fn.ExponentialLR(one, 0.5, interval=interval)
+        with pytest.raises(ValueError, match="ExponentialLR: its optimizer has parameters of another model"):
+            fn.fit(models[1], x, y, optimizer=other, callbacks=[schedule], epochs=1)
+    assert one.pacer is None

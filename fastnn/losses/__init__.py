@@ -2,7 +2,7 @@
 
 from .classes import CrossEntropyLoss, MultiMarginLoss, NLLLoss
 from .combined import JointLoss, L2Penalty
-from .loss import KernelLoss, Loss, LossBackward, computed, counted, is_mean, options_of
+from .loss import KernelLoss, Loss, LossBackward, computed, counted, is_mean, mean_weights, options_of
 from .pointwise import BCEWithLogitsLoss, HuberLoss, L1Loss, MSELoss
 from .targets import check_labels, check_range, targets_of
 
@@ -24,6 +24,7 @@ __all__ = [
     "computed",
     "counted",
     "is_mean",
+    "mean_weights",
     "options_of",
     "targets_of",
 ]

@@ -20,6 +20,7 @@ class _ClassLoss(KernelLoss):
 
     most_dims = 4
     takes_soft_targets = False
+    weighs_labels = False  #: whether a mean divides by the weights of the labels, and leaves ignored ones out
     weight: Array | None
     ignore_index: int | None = None
 
@@ -43,6 +44,17 @@ class _ClassLoss(KernelLoss):
         labels = check_labels(y, count, what, positions)
         check_range(labels, classes, what, self.ignore_index)
         return labels
+
+    def mean_weights(self, target: Array, sample_weight: Array | None) -> Array | None:
+        """What each sample weighs in the mean, (N,) float64: see `Loss`."""
+        if not self.weighs_labels or target.dtype.kind == "f":
+            return sample_weight
+        counts = target != self.ignore_index
+        if self.weight is None and counts.all():
+            return sample_weight
+        of_label = 1.0 if self.weight is None else self.weight[np.where(counts, target, 0)]
+        each: Array = np.where(counts, of_label, 0.0).reshape(len(target), -1).mean(axis=1)
+        return each if sample_weight is None else each * sample_weight
 
     def _call(self, scores: Array, target: Array, sample_weight: Array | None, out: tuple[Target, Target]) -> Result:
         weight = None if self.weight is None else self._constant("weight", scores.shape[1:2], scores.dtype)
@@ -109,6 +121,7 @@ class CrossEntropyLoss(_ClassLoss):
     """
 
     takes_soft_targets = True
+    weighs_labels = True
 
     def __init__(
         self, weight: Any = None, *, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0
@@ -145,6 +158,8 @@ class NLLLoss(_ClassLoss):
 
     scores, labels, weight, ignore_index, reduction: as of `CrossEntropyLoss`, which is this after a `LogSoftmax`.
     """
+
+    weighs_labels = True
 
     def __init__(self, weight: Any = None, *, ignore_index: int = -100, reduction: str = "mean") -> None:
         super().__init__(weight, reduction)

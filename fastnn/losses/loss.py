@@ -29,6 +29,8 @@ class Loss(Protocol):
         many there are; what: names the argument in errors. Without it, targets are labels, checked against scores
         (N, classes), where there is a `count_correct`, else numbers.
     ``count_correct(scores, target)``: how many samples are right, (1,) int64.
+    ``mean_weights(target, sample_weight)``: what each sample weighs in the mean, (N,), None for all alike; without it,
+        that is the sample_weight. Means of several batches are weighed by it.
     ``reduction``: ``"sum"`` for a loss that is no mean over the samples.
     """
 
@@ -158,6 +160,14 @@ def counted(loss: Loss, scores: Any, target: Any) -> tuple[Array, ...]:
 def is_mean(loss: Loss) -> bool:
     """Whether the loss of a batch is a mean over its samples, not their sum."""
     return getattr(loss, "reduction", "mean") != "sum"
+
+
+def mean_weights(loss: Any, target: Any, sample_weight: Array | None) -> Array | None:
+    """What each sample of a batch, or of a data set, weighs in the mean; None for all alike."""
+    found: Array | None = sample_weight
+    if hasattr(loss, "mean_weights"):
+        found = loss.mean_weights(target, sample_weight)
+    return found
 
 
 def options_of(loss: Any) -> list[Any]:

@@ -250,10 +250,13 @@ class Optimizer:
         """
         if self.pacer is None:
             return
-        self.pacer.settle()
-        self.follow(self.pacer.rates(steps) if steps else [])
-        if not steps:
-            self.pacer = None
+        try:
+            self.pacer.settle()
+            self.follow(self.pacer.rates(steps) if steps else [])
+        finally:
+            if not steps:
+                self.pacer = None
+                self.follow([])
 
     def follow(self, rates: Sequence[Array]) -> None:
         """Each update takes the next row of these, by a kernel: for each group, its first options, (steps, 1 or 2).

@@ -14,7 +14,7 @@ from .._kernels import Array
 from .._kernels.replay import Context, Replayer, Results
 from ..layers import Layer
 from ..layers.recorded import ModelContext, caller
-from ..losses import Loss, computed, counted, is_mean, options_of
+from ..losses import Loss, computed, counted, is_mean, mean_weights, options_of
 from .batches import Arrays, Batches, Data, Layout, Slots
 from .step import STRETCH
 from .weights import batch_weights
@@ -30,7 +30,8 @@ class Means:
 
     def add(self, value: float, correct: int, samples: int, weight: float) -> None:
         """A batch: its loss, how many of its samples are right, and what it weighs."""
-        self.loss += value * weight if self._is_mean else value
+        if weight or not self._is_mean:  # the mean of what weighs nothing is NaN
+            self.loss += value * weight if self._is_mean else value
         self.weight += weight
         self.count(1, correct, samples)
 
@@ -71,7 +72,7 @@ class Pass:
         self.data, self._arrays, self._loss, self._body, self._size = data, arrays, loss, body, batch_size
         samples = data.samples or 0
         self._stop = samples - samples % batch_size if drop_last else samples
-        self._each = arrays[-1] if arrays and data.layout.weighted else None
+        self._each = mean_weights(loss, *data.layout.split(arrays)[1:]) if arrays else None
         self._weights = self._weigh(self._each)  # for samples in their order
         # What is the same for all samples, such as weights of 1, cannot differ to show that it is read anew: no need.
         vary = [i for i, a in enumerate(arrays) if a.ndim > 1 or (a != a[0]).any()]
@@ -142,8 +143,8 @@ class Pass:
 
     def _as_they_come(self, means: Means, order: Array | None, epoch: int, replay: bool) -> Iterator[tuple[int, float]]:
         for slots in self._read(order, epoch, means):
-            size, weight = len(slots[0]), self.data.layout.split(slots)[2]
-            total = float(size if weight is None else weight.sum(dtype=np.float64))
+            size, each = len(slots[0]), mean_weights(self._loss, *self.data.layout.split(slots)[1:])
+            total = float(size if each is None else each.sum(dtype=np.float64))
             record = self._in_order.record(slots) if replay else None
             if record is None:
                 results = self._in_order.run(slots) if replay else self._body(*slots)

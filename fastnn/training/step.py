@@ -13,7 +13,7 @@ from .._kernels.replay import Replayer, Results, another, without_gaps
 from ..layers import Layer
 from ..layers.layer import as_input
 from ..layers.recorded import ModelContext, caller
-from ..losses import Loss, computed, counted, is_mean, options_of, targets_of
+from ..losses import Loss, computed, counted, is_mean, mean_weights, options_of, targets_of
 from ..optim import Optimizer
 from .batches import Checked, Layout, Slots, as_slots
 from .checks import check_loss, check_model, check_optimizer, scores_of_one
@@ -102,14 +102,15 @@ class CapturedStep:
         """
         arrays, batch = self._checked(x, y, sample_weight), self._batch_size
         samples = len(arrays[0])
-        weights = batch_weights(samples, batch, arrays[-1] if self._step.layout.weighted else None)
+        weights = batch_weights(samples, batch, mean_weights(self._step.loss, *self._step.layout.split(arrays)[1:]))
         factors = weights if is_mean(self._step.loss) else np.ones(len(weights))
         total, done = 0.0, 0
         while done < len(weights):
             slots = tuple(a[done * batch : (done + 1) * batch] for a in arrays)
             record = self._record(slots)
             if record is None:
-                total += self._prepared(slots) * factors[done]
+                loss = self._prepared(slots)
+                total += loss * factors[done] if factors[done] else 0.0  # the mean of what weighs nothing is NaN
                 done += 1
             else:
                 strides, steps = tuple(batch * a.strides[0] for a in slots), samples // batch - done

@@ -104,7 +104,7 @@ cdef void sum_rows_losses(task_fn task, const call_t* c, double divisor) noexcep
     cdef double* loss = <double*>c.p[0]
     cdef double total = 0
     cdef Py_ssize_t n
-    losses[g.N] = 1 / divisor
+    losses[g.N] = 1 / divisor if divisor != 0 else 0  # what weighs nothing has no gradient
     parallel(task, c, ceil_div(g.N, task_rows(g)), row_work(g))
     for n in range(g.N):
         total += losses[n]

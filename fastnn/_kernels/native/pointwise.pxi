@@ -82,7 +82,8 @@ cdef void point_losses(real* of_type, const call_t* c, int kind) noexcept nogil:
         for n in range(g.N):
             divisor += v[n]
     divisor = divisor * g.D if g.mean else 1
-    sums.scale, sums.kind = 1 / divisor, kind
+    sums.scale = 1 / divisor if divisor != 0 else 0  # what weighs nothing has no gradient
+    sums.kind = kind
     parallel(<task_fn>loss_task[real], c, parts_of(size), (20 * FLOP if kind == BCE else 0) * size + 3 * BYTE * sizeof(real) * size)
     add_parts(<double*>c.p[0], c.add & 1, sums, parts_of(size), divisor)
 

@@ -439,7 +439,10 @@ cdef class Record:
             for i in range(self.count):
                 self.entries[i].call.fn(self.entries[i].call.p[0], &self.entries[i].call)
             if self.loss != NULL:
-                self.losses += self.loss[0] * weights[step] if weights != NULL else self.loss[0]
+                if weights == NULL:
+                    self.losses += self.loss[0]
+                elif weights[step] != 0:  # the mean of what weighs nothing is NaN
+                    self.losses += self.loss[0] * weights[step]
             if self.correct != NULL:
                 self.corrects += self.correct[0]
             step += 1

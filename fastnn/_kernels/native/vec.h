@@ -49,6 +49,11 @@ static const int8_t lane_numbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 
 typedef T V __attribute__((vector_size(VBYTES)));
 typedef T NAME(vec_u) __attribute__((vector_size(VBYTES), aligned(sizeof(T)), may_alias));
 typedef IT NAME(ints) __attribute__((vector_size(VBYTES)));
+#ifdef FLOAT64
+typedef uint64_t NAME(words) __attribute__((vector_size(VBYTES))); /* which may overflow */
+#else
+typedef uint32_t NAME(words) __attribute__((vector_size(VBYTES)));
+#endif
 typedef double NAME(doubles) __attribute__((vector_size(VBYTES)));
 
 INLINE V NAME(load)(const T *p) { return *(const NAME(vec_u) *)p; }

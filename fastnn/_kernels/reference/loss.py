@@ -35,7 +35,12 @@ def of_rows(sample_weight: Array | None, N: int, positions: int) -> Array:
 def reduced(losses: Array, dlosses: Array, weights: Array, divisor: float, left_out: Array) -> tuple[Array, Array]:
     """Σ weights · losses / divisor: (1,) float64, and its gradient (N, K); rows left out have neither."""
     loss = np.where(left_out, 0, weights * losses).sum(keepdims=True, dtype=np.float64) / divisor
-    return loss, np.where(left_out[:, None], 0, dlosses * (weights / np.float64(divisor))[:, None])
+    return loss, np.where(left_out[:, None], 0, dlosses * shares_of(weights, divisor)[:, None])
+
+
+def shares_of(weights: Array, divisor: float) -> Array:
+    """weights / divisor; zeros where all together weigh nothing, so that there is no gradient."""
+    return weights / np.float64(divisor) if divisor != 0 else np.zeros_like(weights)
 
 
 def cross_entropy(
@@ -118,7 +123,7 @@ def nll(
     divisor = weights[~ignored].sum() if mean else np.float64(1)
     losses = np.where(known, -weights * log_probabilities[np.arange(N), label], np.nan)
     dscores, rows = np.zeros_like(log_probabilities), np.flatnonzero(known & ~ignored)
-    dscores[rows, label[rows]] = -weights[rows] / divisor
+    dscores[rows, label[rows]] = -shares_of(weights, divisor)[rows]
     return np.where(ignored, 0, losses).sum(keepdims=True, dtype=np.float64) / divisor, dscores
 
 

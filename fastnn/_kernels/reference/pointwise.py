@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..kernel import Array
+from .loss import shares_of
 
 
 def reduced(losses: Array, dlosses: Array, sample_weight: Array | None, mean: bool) -> tuple[Array, Array]:
@@ -15,7 +16,7 @@ def reduced(losses: Array, dlosses: Array, sample_weight: Array | None, mean: bo
     v = np.ones(len(losses)) if sample_weight is None else sample_weight.astype(np.float64)
     v = np.broadcast_to(v.reshape(-1, *[1] * (losses.ndim - 1)), losses.shape)
     divisor = v.sum() if mean else np.float64(1)
-    return np.sum(v * losses, keepdims=True).reshape(1) / divisor, dlosses * (v / divisor)
+    return np.sum(v * losses, keepdims=True).reshape(1) / divisor, dlosses * shares_of(v, divisor)
 
 
 def mse(
