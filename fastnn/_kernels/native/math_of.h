@@ -65,11 +65,11 @@ INLINE V NAME(with_sign)(V x, V of) {
 }
 
 /* x = n ln(2) + r; n stands in the last bits of what is returned. */
-INLINE NAME(words) NAME(split)(V x, V *r) {
+INLINE NAME(bits) NAME(split)(V x, V *r) {
     const T round = (T)1.5 * (T)((int64_t)1 << MANTISSA); /* added, leaves a whole number in the last bits */
     const V shifted = x * (T)1.44269504088896340736 + round, n = shifted - round;
     *r = x - n * (T)LN2_HIGH - n * (T)LN2_LOW;
-    return (NAME(words))shifted;
+    return (NAME(bits))shifted;
 }
 
 /* exp(r) - 1 for |r| <= ln(2) / 2. */
@@ -78,8 +78,8 @@ INLINE V NAME(series)(V r) { return POLYNOMIAL(NAME(exp_terms), r) * (r * r) + r
 /* exp(x) = 2^n exp(r): n is added to the exponent. NaN for NaN, 0 where the result is less than any normal number. */
 INLINE V NAME(exp)(V x) {
     V r;
-    const NAME(words) n = NAME(split)(x, &r) << MANTISSA;
-    const V y = (V)((NAME(words))(NAME(series)(r) + (T)1) + n);
+    const NAME(bits) n = NAME(split)(x, &r) << MANTISSA;
+    const V y = (V)((NAME(bits))(NAME(series)(r) + (T)1) + n);
     return (V)((NAME(ints))NAME(choose)(x <= (T)MOST, y, x * (T)INFINITY) & ~(x < (T)LEAST));
 }
 

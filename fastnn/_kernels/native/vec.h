@@ -50,9 +50,9 @@ typedef T V __attribute__((vector_size(VBYTES)));
 typedef T NAME(vec_u) __attribute__((vector_size(VBYTES), aligned(sizeof(T)), may_alias));
 typedef IT NAME(ints) __attribute__((vector_size(VBYTES)));
 #ifdef FLOAT64
-typedef uint64_t NAME(words) __attribute__((vector_size(VBYTES))); /* which may overflow */
+typedef uint64_t NAME(bits) __attribute__((vector_size(VBYTES))); /* which may overflow */
 #else
-typedef uint32_t NAME(words) __attribute__((vector_size(VBYTES)));
+typedef uint32_t NAME(bits) __attribute__((vector_size(VBYTES)));
 #endif
 typedef double NAME(doubles) __attribute__((vector_size(VBYTES)));
 
