@@ -97,12 +97,12 @@ MNIST_CNN = Workload(
 
 
 def _normalised(*widths: int, batch: int) -> Workload:
-    """Blocks of Linear, ReLU, BatchNorm and Dropout, and a last Linear."""
+    """Blocks of Linear, ReLU, BatchNorm and Dropout, and a last Linear; by Adam."""
     layers: list[tuple[Any, ...]] = []
     for i, o in pairwise(widths[:-1]):
         layers += [("Linear", i, o), ("ReLU",), ("BatchNorm1d", o), ("Dropout", 0.5)]
-    name = f"{'-'.join(map(str, widths))} normalised batch {batch}"
-    return Workload(name, widths[:1], (*layers, ("Linear", *widths[-2:])), batch, "SGD", {"lr": 0.001})
+    name = f"{'-'.join(map(str, widths))} normalised, Adam, batch {batch}"
+    return Workload(name, widths[:1], (*layers, ("Linear", *widths[-2:])), batch, "Adam", {"lr": 0.001})
 
 
 WORKLOADS = {

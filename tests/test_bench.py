@@ -259,7 +259,7 @@ def test_workloads_go_through_json() -> None:
 
 
 def test_jax_is_asked_for_the_bare_network_in_place_of_a_normalised_one() -> None:
-    cnn, normalised = WORKLOADS["MNIST CNN"], WORKLOADS["784-512-128-64-10 normalised batch 128"]
+    cnn, normalised = WORKLOADS["MNIST CNN"], WORKLOADS["784-512-128-64-10 normalised, Adam, batch 128"]
     assert cnn.asked_of("jax") is cnn and normalised.asked_of("torch") is normalised
     bare = normalised.asked_of("jax")
     assert [layer[0] for layer in bare.layers] == ["Linear", "ReLU"] * 3 + ["Linear"]

@@ -200,7 +200,7 @@ cdef void linear(real* y, const call_t* c) noexcept nogil:
 cdef enum:
     PANEL_DEPTH = 128  # of a panel of the other operand: 32 KB, for the first-level cache
     PANELS = 4         # that are copied at a time, at most: so much of a row in one go
-    PANEL_TASKS = 16
+    PANEL_TASKS = 12   # at least, where there are as many: each task copies its panels for itself
     PANEL_ROWS = 48    # of the result that repay the copy
     FEW_ROWS = 12      # that repay it where B's rows lie multiples of ALIAS bytes apart, and so share a few cache lines
     ALIAS = 1024
@@ -232,7 +232,7 @@ cdef struct cuts_t:  # of the result: the columns of one task, how many tasks go
 cdef inline cuts_t cuts(real* of_type, Py_ssize_t rows, Py_ssize_t cols) noexcept nogil:
     cdef cuts_t t
     cdef Py_ssize_t panels = ceil_div(cols, column_block(of_type))
-    t.cols = column_block(of_type) * most(1, least(PANELS, panels * 2 // PANEL_TASKS))
+    t.cols = column_block(of_type) * most(1, least(PANELS, panels // 8))
     t.across = most(1, ceil_div(cols, t.cols))
     t.down = most(1, least(ceil_div(rows, ROW_BLOCK), ceil_div(PANEL_TASKS, t.across)))
     return t

@@ -1,10 +1,11 @@
 /* A thread pool for tasks of a few microseconds.
  *
- * A job is one kernel's tasks. `ticket` holds the job's generation (high half) and how many of its tasks nobody has
- * claimed yet (low half); a claim is one compare-and-swap, so that a thread that wakes late cannot take a task of another
- * job. A worker spins for a while after its last task, then parks. The pool serves one caller at a time: a second one
- * runs its tasks itself, one after the other, which gives the same bits since tasks do not depend on who runs them.
- * After a fork the child has no workers; it starts its own at the first job.
+ * A job is one kernel's tasks. `ticket` holds the job's generation (high bits), and the first and the end of the tasks that
+ * nobody has claimed yet; a claim is one compare-and-swap, so that a thread that wakes late cannot take a task of another
+ * job. The caller claims from the front and workers from the end, so that what a thread has written in one job it mostly
+ * reads in the next, from its own cache. A worker spins for a while after its last task, then parks. The pool serves one
+ * caller at a time: a second one runs its tasks itself, one after the other, which gives the same bits since tasks do not
+ * depend on who runs them. After a fork the child has no workers; it starts its own at the first job.
  */
 #include "pool.h"
 
@@ -25,7 +26,8 @@
 
 #define SERIAL_NS 20000.0   /* less nominal work than this stays on the calling thread */
 #define SPIN_NS 50000       /* how long an idle worker spins before it parks */
-#define MAX_TASKS 0x7fffffff
+#define TASK_BITS 20
+#define MAX_TASKS ((1 << TASK_BITS) - 1)
 
 static struct {
     _Atomic uint64_t ticket;
@@ -73,13 +75,18 @@ static int64_t now_ns(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+static uint32_t generation(uint64_t ticket) { return (uint32_t)(ticket >> 2 * TASK_BITS); }
+static ptrdiff_t first_task(uint64_t ticket) { return ticket >> TASK_BITS & MAX_TASKS; }
+static ptrdiff_t end_of_tasks(uint64_t ticket) { return ticket & MAX_TASKS; }
+
 /* Claim and run tasks of generation `job` until none is left. */
 static void work_on(uint32_t job, int thread) {
     uint64_t seen = atomic_load(&pool.ticket);
-    while ((uint32_t)(seen >> 32) == job && (uint32_t)seen) {
-        if (!atomic_compare_exchange_weak(&pool.ticket, &seen, seen - 1)) continue;
+    while (generation(seen) == job && first_task(seen) < end_of_tasks(seen)) {
+        uint64_t left = thread ? seen - 1 : seen + (1 << TASK_BITS);
+        if (!atomic_compare_exchange_weak(&pool.ticket, &seen, left)) continue;
         /* The job cannot end before this task does, so its fields are stable from here. */
-        pool.task(pool.call->p[0], pool.call, (ptrdiff_t)(uint32_t)seen - 1, thread);
+        pool.task(pool.call->p[0], pool.call, thread ? end_of_tasks(left) : first_task(seen), thread);
         atomic_fetch_sub(&pool.unfinished, 1);
         seen = atomic_load(&pool.ticket);
     }
@@ -88,11 +95,11 @@ static void work_on(uint32_t job, int thread) {
 static uint32_t park(uint32_t last) {
     pthread_mutex_lock(&pool.mutex);
     atomic_fetch_add(&pool.parked, 1);
-    while ((uint32_t)(atomic_load(&pool.ticket) >> 32) == last && !atomic_load(&pool.stop))
+    while (generation(atomic_load(&pool.ticket)) == last && !atomic_load(&pool.stop))
         pthread_cond_wait(&pool.wake, &pool.mutex);
     atomic_fetch_sub(&pool.parked, 1);
     pthread_mutex_unlock(&pool.mutex);
-    return (uint32_t)(atomic_load(&pool.ticket) >> 32);
+    return generation(atomic_load(&pool.ticket));
 }
 
 static void *worker(void *arg) {
@@ -100,12 +107,12 @@ static void *worker(void *arg) {
     uint32_t last = 0; /* generation 0 is no job's */
     flush_denormals();
     while (!atomic_load(&pool.stop)) {
-        uint32_t job = (uint32_t)(atomic_load(&pool.ticket) >> 32);
+        uint32_t job = generation(atomic_load(&pool.ticket));
         int64_t until = now_ns() + SPIN_NS;
         for (unsigned i = 1; job == last && !atomic_load(&pool.stop); i++) {
             PAUSE();
             if (i % 64 == 0 && now_ns() > until) job = park(last);
-            else job = (uint32_t)(atomic_load(&pool.ticket) >> 32);
+            else job = generation(atomic_load(&pool.ticket));
         }
         work_on(job, thread);
         last = job;
@@ -169,12 +176,12 @@ void pool_parallel(task_fn task, const call_t *call, ptrdiff_t count, double wor
         return;
     }
     if (pool.workers < pool.wanted - 1) start_workers();
-    uint32_t job = (uint32_t)(atomic_load(&pool.ticket) >> 32) + 1;
+    uint32_t job = generation(atomic_load(&pool.ticket) + (1ull << 2 * TASK_BITS));
     if (!job) job = 1;
     pool.task = task;
     pool.call = call;
     atomic_store(&pool.unfinished, count);
-    atomic_store(&pool.ticket, (uint64_t)job << 32 | (uint32_t)count);
+    atomic_store(&pool.ticket, (uint64_t)job << 2 * TASK_BITS | (uint64_t)count);
     if (atomic_load(&pool.parked)) wake_all();
     work_on(job, 0);
     for (unsigned i = 1; atomic_load(&pool.unfinished); i++) {
