@@ -1,6 +1,6 @@
 """fastnn: small neural networks, trained and run fast on a CPU."""
 
-from . import data, init
+from . import data, init, plots
 from ._errors import DTypeError, ShapeError
 from ._kernels import get_num_threads, set_num_threads, use_backend
 from .checkpoint import CheckpointError, load, save
@@ -160,6 +160,7 @@ __all__ = [
     "load",
     "manual_seed",
     "numerical_gradient",
+    "plots",
     "register",
     "save",
     "set_num_threads",

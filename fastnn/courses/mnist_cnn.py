@@ -53,7 +53,7 @@ def run(
     if out is not None:
         from fastnn import plots
 
-        plots.require()  # before the training, not after
+        plots.figure.require()  # before the training, not after
     images = fn.data.mnist(data_folder(data, "mnist"), divisor=256, download=download)
     held_out = len(images.x_train) // 10
     x, y = images.x_train[:-held_out], images.y_train[:-held_out]
