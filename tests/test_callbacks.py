@@ -88,7 +88,9 @@ def test_the_best_model_is_kept_and_saved(tmp_path: Path) -> None:
     model, _, seen = train([1, 3, 2, 3, 0], best, epochs=5)
     assert (best.best, best.epoch) == (3, 2)
     assert weights(model) == weights(fn.load(path)) == seen[1]
-    other, _, seen = train([1, 3, 2, 3, 0], fn.BestModel("val_luck", mode="max", path=path, restore=False), epochs=5)
+    other, _, seen = train(
+        [1, 3, 2, 3, 0], fn.BestModel("val_luck", mode="max", path=path, restore_best=False), epochs=5
+    )
     assert weights(other) == seen[-1] and weights(fn.load(path)) == seen[1]
 
 
