@@ -173,6 +173,25 @@ def test_metrics_of_scikit_learn() -> None:
     assert max(history.val_f1) == stopping.best == found["f1"](VALIDATION[1], model.predict(VALIDATION[0]))
 
 
+def test_metrics_of_an_evaluation() -> None:
+    def wrong(y_true: Array, y_pred: Array) -> Any:
+        return (y_true != y_pred).mean()
+
+    model = mlp()
+    found = fn.evaluate(
+        model, X, Y, batch_size=7, drop_last=True, metrics={"seen": lambda t, p: len(t), "wrong": wrong}
+    )
+    stop = len(X) - len(X) % 7
+    assert found["seen"] == stop and found["wrong"] == np.mean(model.predict(X[:stop]) != Y[:stop])
+    assert {name: found[name] for name in ("loss", "accuracy")} == fn.evaluate(model, X[:stop], Y[:stop], batch_size=7)
+    batches = [(X[:4], Y[:4]), (X[4:9], Y[4:9])]
+    assert fn.evaluate(model, batches, metrics={"wrong": wrong})["wrong"] == np.mean(model.predict(X[:9]) != Y[:9])
+    with pytest.raises(ValueError, match=r"^x: expected at least one batch .* a function that returns an iterator"):
+        fn.evaluate(model, iter(batches), metrics={"wrong": wrong})
+    with pytest.raises(TypeError, match=r"^metrics: expected functions"):
+        fn.evaluate(model, X, Y, metrics=[wrong])  # type: ignore[arg-type]
+
+
 def test_metrics_of_numbers_get_scores() -> None:
     class Square:
         def forward(self, scores: Array, target: Array, need_grad: bool = True) -> tuple[float, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,18 @@ def check_optimizer(optimizer: Optimizer | None, model: Layer) -> Optimizer:
 def check_whole(name: str, value: Any, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+
+
+def check_metrics(metrics: Any) -> None:
+    if metrics is None:
+        return
+    if not isinstance(metrics, Mapping) or not all(
+        isinstance(name, str) and callable(f) for name, f in metrics.items()
+    ):
+        raise TypeError(f"metrics: expected functions (y_true, y_pred) by name, got {metrics!r}")
+    taken = {"loss", "accuracy"} & metrics.keys()
+    if taken:
+        raise ValueError(f"metrics: {', '.join(sorted(taken))} is measured anyway, find another name")
 
 
 def check_drop_last(drop_last: bool, samples: int, batch_size: int) -> None:
