@@ -166,7 +166,11 @@ class EarlyStopping(BestModel):
 
 
 class CSVLogger(Callback):
-    """Writes a table of all metrics, a line for each epoch, as it ends."""
+    """Writes a table of all metrics, a line for each epoch, as it ends.
+
+    path: the file, written anew by each training. Raises FileNotFoundError, before anything is trained, if there is no
+    folder for it, and OSError if it cannot be written.
+    """
 
     def __init__(self, path: StrPath) -> None:
         self.path = path
