@@ -818,6 +818,8 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a list": (lambda: fn.Linear(2, 2)([[1.0, 2.0]]), fn.DTypeError, r"Linear: expected a NumPy array, got list"),  # type: ignore[arg-type]
     "a number": (lambda: fn.Linear(1, 1)(np.float32(1)), fn.DTypeError, r"Linear: expected a NumPy array, got float32"),
     "no dimensions": (lambda: fn.Linear(2, 2)(np.array(1, F32)), fn.ShapeError, r"Linear: expected .*got \(\)"),
+    "flatten what": (lambda: fn.Flatten("a"), TypeError, "Flatten: start_dim: expected the number of an axis, got 'a'"),  # type: ignore[arg-type]
+    "unflatten what": (lambda: fn.Unflatten("a", (2, 2)), TypeError, "Unflatten: dim: expected the number of an axis"),  # type: ignore[arg-type]
     "flatten": (lambda: fn.Flatten(2)(random((2, 3))), fn.ShapeError, r"Flatten: cannot join axes 2 to -1 of \(2, 3\)"),
     "stride 0": (lambda: fn.Conv2d(1, 1, 3, stride=0), fn.ShapeError, r"Conv2d: expected stride .*at least 1, got 0"),
     "strides": (
@@ -981,6 +983,10 @@ def test_sizes_may_be_numpys() -> None:
     assert conv.config() == fn.Conv2d(2, 2, 2, stride=(2, 1), padding=2, groups=2).config()
     assert fn.MaxPool2d(two)(random((1, 1, 4, 4))).shape == (1, 1, 2, 2)
     assert fn.Linear(two, two)(random((3, 2), "float32")).shape == (3, 2)
+    assert fn.Flatten(two).config() == fn.Flatten(2).config() and type(fn.Flatten(two).start_dim) is int
+    assert fn.Unflatten(two, (two, two)).config() == fn.Unflatten(2, (2, 2)).config()
+    crops = fn.RandomCrop(two, fill=np.float32(0.5)), fn.RandomCrop(2, fill=0.5)
+    assert crops[0].config() == crops[1].config() and type(crops[0].fill) is float
 
 
 def test_every_registered_layer_is_tested() -> None:
