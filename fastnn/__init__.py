@@ -51,11 +51,12 @@ from .losses import (
     JointLoss,
     L1Loss,
     L2Penalty,
+    Loss,
     MSELoss,
     MultiMarginLoss,
     NLLLoss,
 )
-from .optim import SGD, Adagrad, Adam, AdamW, RMSprop, clip_grad_norm_, clip_grad_value_
+from .optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop, clip_grad_norm_, clip_grad_value_
 from .schedules import (
     CosineAnnealingLR,
     ExponentialLR,
@@ -121,12 +122,14 @@ __all__ = [
     "Linear",
     "LinearLR",
     "LogSoftmax",
+    "Loss",
     "MSELoss",
     "MaxPool2d",
     "MultiMarginLoss",
     "MultiStepLR",
     "NLLLoss",
     "OneCycleLR",
+    "Optimizer",
     "Parallel",
     "Parameter",
     "RMSprop",

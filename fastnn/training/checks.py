@@ -13,6 +13,7 @@ from .._kernels import Array
 from ..layers import Layer
 from ..layers.layer import as_input
 from ..losses import CrossEntropyLoss, Loss
+from ..losses.loss import check_loss
 from ..optim import SGD, Optimizer
 
 
@@ -21,13 +22,9 @@ def check_model(model: Any) -> None:
         raise TypeError(f"model: expected a layer or model, got {type(model).__name__}")
 
 
-def check_loss(loss: Any) -> Loss:
-    if loss is None:
-        return CrossEntropyLoss()
-    if isinstance(loss, type) or not hasattr(loss, "forward"):
-        raise TypeError(f"loss: expected a loss such as CrossEntropyLoss(), got {loss!r}")
-    checked: Loss = loss
-    return checked
+def as_loss(loss: Any) -> Loss:
+    """The loss, by default `CrossEntropyLoss`."""
+    return CrossEntropyLoss() if loss is None else check_loss(loss, "loss")
 
 
 def check_optimizer(optimizer: Optimizer | None, model: Layer) -> Optimizer:

@@ -15,7 +15,7 @@ from ..losses import Loss
 from ..optim import Optimizer
 from .batches import Data, open_data
 from .callbacks import Callback, as_callback
-from .checks import check_drop_last, check_loss, check_metrics, check_model, check_optimizer, check_whole
+from .checks import as_loss, check_drop_last, check_metrics, check_model, check_optimizer, check_whole
 from .history import History
 from .passes import Metric, Pass, evaluation
 from .progress import shown
@@ -83,7 +83,7 @@ def fit(
     larger than memory: when the batch comes), and `CheckpointError`.
     """
     check_model(model)
-    loss = check_loss(loss)
+    loss = as_loss(loss)
     check_whole("batch_size", batch_size, 1)
     check_whole("epochs", epochs, 0)
     if seed is not None:
@@ -150,7 +150,7 @@ def evaluate(
         through twice then, so that batches may not come from an iterator that ends.
     """
     check_model(model)
-    loss = check_loss(loss)
+    loss = as_loss(loss)
     check_whole("batch_size", batch_size, 1)
     check_metrics(metrics)
     data = open_data(model, x, y, loss, sample_weight=sample_weight)

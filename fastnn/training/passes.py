@@ -14,7 +14,8 @@ from .._kernels import Array
 from .._kernels.replay import Context, Replayer, Results
 from ..layers import Layer
 from ..layers.recorded import ModelContext, caller
-from ..losses import Loss, computed, counted, is_mean, options_of
+from ..losses import Loss
+from ..losses.loss import computed, counted, is_mean, options_of
 from .batches import Arrays, Batches, Data, Layout, Slots
 from .step import STRETCH
 from .weights import batch_weights
