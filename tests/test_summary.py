@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import needs_native
-from test_layers import CASES, drawn, every_backend, every_case
+from layer_cases import CASES, drawn, every_backend, every_case
 
 import fastnn as fn
 from fastnn import init
