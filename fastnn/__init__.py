@@ -1,6 +1,6 @@
 """fastnn: small neural networks, trained and run fast on a CPU."""
 
-from . import data, init
+from . import data, init, plots
 from ._errors import DTypeError, ShapeError
 from ._kernels import get_num_threads, set_num_threads, use_backend
 from .checkpoint import CheckpointError, load, save
@@ -51,11 +51,12 @@ from .losses import (
     JointLoss,
     L1Loss,
     L2Penalty,
+    Loss,
     MSELoss,
     MultiMarginLoss,
     NLLLoss,
 )
-from .optim import SGD, Adagrad, Adam, AdamW, RMSprop, clip_grad_norm_, clip_grad_value_
+from .optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop, clip_grad_norm_, clip_grad_value_
 from .schedules import (
     CosineAnnealingLR,
     ExponentialLR,
@@ -121,12 +122,14 @@ __all__ = [
     "Linear",
     "LinearLR",
     "LogSoftmax",
+    "Loss",
     "MSELoss",
     "MaxPool2d",
     "MultiMarginLoss",
     "MultiStepLR",
     "NLLLoss",
     "OneCycleLR",
+    "Optimizer",
     "Parallel",
     "Parameter",
     "RMSprop",
@@ -160,6 +163,7 @@ __all__ = [
     "load",
     "manual_seed",
     "numerical_gradient",
+    "plots",
     "register",
     "save",
     "set_num_threads",

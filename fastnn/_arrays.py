@@ -32,3 +32,16 @@ def check_finite(a: Array, what: str) -> None:
             sample = i + int(np.flatnonzero(~finite.reshape(len(finite), -1).all(axis=1))[0])
             found = "NaN" if np.isnan(a[sample]).any() else f"infinity (as {a.dtype.name})"
             raise ValueError(f"{what}: expected finite numbers, got {found} in sample {sample}")
+
+
+def check_range(a: Array, count: int, what: str, kind: str = "labels", besides: int | None = None) -> None:
+    """Raise ValueError, naming the first sample, for a whole number that is neither in 0 … count-1 nor `besides`."""
+    if not a.size or (a.min() >= 0 and a.max() < count):
+        return
+    wrong = (a < 0) | (a >= count)
+    if besides is not None:
+        wrong &= a != besides
+    if wrong.any():
+        at = np.unravel_index(int(wrong.argmax()), wrong.shape)
+        where = f" (sample {at[0]})" if at else ""
+        raise ValueError(f"{what}: expected {kind} from 0 to {count - 1}, got {a[at]}{where}")

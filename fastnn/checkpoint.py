@@ -250,7 +250,7 @@ def _made(about: Mapping[str, Any] | None, tensors: Mapping[str, Array]) -> Laye
     except RecursionError as error:
         raise CheckpointError("its architecture is nested too deeply") from error
     if not isinstance(model, Layer):
-        raise CheckpointError(f"its architecture is no layer: {_short(model)}")
+        raise CheckpointError(f"its architecture is no layer: {short(model)}")
     _tie(model, about.get("tied"))
     return model
 
@@ -267,7 +267,7 @@ def _decoded(node: Any) -> Any:
     cls = REGISTRY.get(name) if isinstance(name, str) else None
     if cls is None:
         raise CheckpointError(
-            f"unknown layer {_short(name)}; known are {', '.join(sorted(REGISTRY))}. "
+            f"unknown layer {short(name)}; known are {', '.join(sorted(REGISTRY))}. "
             "Decorate its class with fastnn.register first, or pass load(path, model=...)"
         )
     try:
@@ -275,7 +275,7 @@ def _decoded(node: Any) -> Any:
     except RecursionError:
         raise
     except Exception as error:  # whatever a constructor says to arguments that come from a file
-        raise CheckpointError(f"no {name} can be made from {_short(config)}: {error}") from error
+        raise CheckpointError(f"no {name} can be made from {short(config)}: {error}") from error
 
 
 def _tie(model: Layer, groups: Any) -> None:
@@ -290,7 +290,7 @@ def _tie(model: Layer, groups: Any) -> None:
                     raise ValueError(f"{attribute} has another shape or dtype than {name}")
                 setattr(owner, attribute, first)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"it ties arrays that its architecture does not have so: {_short(groups)}") from error
+        raise CheckpointError(f"it ties arrays that its architecture does not have so: {short(groups)}") from error
 
 
 def _owner(model: Layer, key: Any) -> tuple[Layer, str]:
@@ -305,7 +305,7 @@ def _owner(model: Layer, key: Any) -> tuple[Layer, str]:
     return model, attribute
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
     """A value from a file in an error, which it must not flood."""
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:200]}…"

@@ -56,7 +56,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from . import plots
     from .courses.report import to_json
 
-    plots.require()  # before the training, not after
+    plots.figure.require()  # before the training, not after
     recipe = RECIPES[arguments.data]
     _set_threads(arguments.threads)
     data = recipe.load(arguments.download)

@@ -12,7 +12,7 @@ import numpy as np
 from ._kernels import Array
 from .layers import Layer
 from .optim import Group, Optimizer
-from .training.callbacks import Callback
+from .training.callbacks import Callback, mode_of
 from .training.history import History
 
 
@@ -352,8 +352,9 @@ class SequentialLR(Schedule):
 class ReduceLROnPlateau(Callback):
     """The rate times factor, but at least min_lr, once a metric has not got better for more than patience epochs.
 
-    mode: ``"min"`` or ``"max"``, which is better. It has to be better by more than threshold, which is a share of the
-    best (threshold_mode ``"rel"``) or absolute (``"abs"``). After a reduction, cooldown epochs do not count. One by
+    mode: ``"min"`` or ``"max"``, which is better; None as `BestModel` has it, by the name of monitor, so ``"min"``
+    without one. It has to be better by more than threshold, which is a share of the best (threshold_mode ``"rel"``) or
+    absolute (``"abs"``). After a reduction, cooldown epochs do not count. One by
     less than eps is left out.
     monitor: in `fit`, the list of the history whose last value counts.
     """
@@ -361,7 +362,7 @@ class ReduceLROnPlateau(Callback):
     def __init__(
         self,
         optimizer: Optimizer,
-        mode: str = "min",
+        mode: str | None = None,
         factor: float = 0.1,
         patience: int = 10,
         threshold: float = 1e-4,
@@ -376,12 +377,10 @@ class ReduceLROnPlateau(Callback):
             raise TypeError(f"ReduceLROnPlateau: expected an optimizer such as SGD(lr=0.01), got {optimizer!r}")
         if factor >= 1:
             raise ValueError(f"ReduceLROnPlateau: expected factor below 1, got {factor!r}")
-        if mode not in ("min", "max") or threshold_mode not in ("rel", "abs"):
-            raise ValueError(
-                "ReduceLROnPlateau: expected mode 'min' or 'max' and threshold_mode 'rel' or 'abs', "
-                f"got {mode!r} and {threshold_mode!r}"
-            )
-        self.optimizer, self.mode, self.factor, self.patience = optimizer, mode, factor, patience
+        if threshold_mode not in ("rel", "abs"):
+            raise ValueError(f"ReduceLROnPlateau: expected threshold_mode 'rel' or 'abs', got {threshold_mode!r}")
+        self.mode = mode_of("ReduceLROnPlateau", monitor, mode)
+        self.optimizer, self.factor, self.patience = optimizer, factor, patience
         self.threshold, self.threshold_mode, self.cooldown = threshold, threshold_mode, cooldown
         self.min_lr, self.eps, self.monitor = min_lr, eps, monitor
         self.best: float | None = None
@@ -406,8 +405,8 @@ class ReduceLROnPlateau(Callback):
         _check_trains(self, self.optimizer, model)
 
     def on_epoch_end(self, model: Layer, history: History) -> bool | None:
-        """Go on to the next epoch, by what the history says."""
-        values = getattr(history, self.monitor, None)
+        """Go on to the next epoch, by what the history says. Raises KeyError for a metric that it does not have."""
+        values = history[self.monitor]
         if not values:
             raise ValueError(
                 f"ReduceLROnPlateau: no {self.monitor!r} in the history; pass data for it, or monitor='loss'"

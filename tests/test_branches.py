@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_inputs import make
+from layer_cases import Spy, assert_as_torch, assert_close, every_backend, every_dtype, gradients, random
 from test_kernels import assert_contract, every_backend_here, layouts, reals, sizes, small, windowed
-from test_layers import Spy, assert_as_torch, assert_close, every_backend, every_dtype, gradients, random
 from torch_graphs import parallel
 
 import fastnn as fn

@@ -88,7 +88,9 @@ def test_the_best_model_is_kept_and_saved(tmp_path: Path) -> None:
     model, _, seen = train([1, 3, 2, 3, 0], best, epochs=5)
     assert (best.best, best.epoch) == (3, 2)
     assert weights(model) == weights(fn.load(path)) == seen[1]
-    other, _, seen = train([1, 3, 2, 3, 0], fn.BestModel("val_luck", mode="max", path=path, restore=False), epochs=5)
+    other, _, seen = train(
+        [1, 3, 2, 3, 0], fn.BestModel("val_luck", mode="max", path=path, restore_best=False), epochs=5
+    )
     assert weights(other) == seen[-1] and weights(fn.load(path)) == seen[1]
 
 
@@ -169,6 +171,25 @@ def test_metrics_of_scikit_learn() -> None:
     model = mlp()
     history = fn.fit(model, X, Y, seed=0, epochs=50, validation_data=VALIDATION, metrics=found, callbacks=[stopping])
     assert max(history.val_f1) == stopping.best == found["f1"](VALIDATION[1], model.predict(VALIDATION[0]))
+
+
+def test_metrics_of_an_evaluation() -> None:
+    def wrong(y_true: Array, y_pred: Array) -> Any:
+        return (y_true != y_pred).mean()
+
+    model = mlp()
+    found = fn.evaluate(
+        model, X, Y, batch_size=7, drop_last=True, metrics={"seen": lambda t, p: len(t), "wrong": wrong}
+    )
+    stop = len(X) - len(X) % 7
+    assert found["seen"] == stop and found["wrong"] == np.mean(model.predict(X[:stop]) != Y[:stop])
+    assert {name: found[name] for name in ("loss", "accuracy")} == fn.evaluate(model, X[:stop], Y[:stop], batch_size=7)
+    batches = [(X[:4], Y[:4]), (X[4:9], Y[4:9])]
+    assert fn.evaluate(model, batches, metrics={"wrong": wrong})["wrong"] == np.mean(model.predict(X[:9]) != Y[:9])
+    with pytest.raises(ValueError, match=r"^x: expected at least one batch .* a function that returns an iterator"):
+        fn.evaluate(model, iter(batches), metrics={"wrong": wrong})
+    with pytest.raises(TypeError, match=r"^metrics: expected functions"):
+        fn.evaluate(model, X, Y, metrics=[wrong])  # type: ignore[arg-type]
 
 
 def test_metrics_of_numbers_get_scores() -> None:

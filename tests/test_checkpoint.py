@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_layers import CASES
+from layer_cases import CASES
 
 import fastnn as fn
 from fastnn import init

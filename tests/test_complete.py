@@ -1,12 +1,13 @@
 """Nothing public is half done: every layer, loss and optimizer has a reference, a gradient check, a comparison with
 PyTorch and shapes in its docstring, and a captured step of it has the bits of one from Python.
 
-What is public is read from `fastnn.__all__`; what is tested, from the tables that run the tests: CASES of test_layers,
+What is public is read from `fastnn.__all__`; what is tested, from the tables that run the tests: CASES of layer_cases,
 LOSSES of loss_cases and CASES of test_optimizers. Something new is complete with one line in its table.
 """
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -17,15 +18,14 @@ import test_layers
 import test_losses
 import test_optimizers
 from conftest import needs_native
+from layer_cases import CASES, assert_close, drawn, every_case, every_dtype, gradients, random
 from loss_cases import LOSSES
-from test_layers import CASES, assert_close, drawn, every_dtype, gradients, random
 
 import fastnn as fn
 from fastnn._kernels import Array, backends
 from fastnn._kernels.kernel import observing
 from fastnn._kernels.reference import FUNCTIONS
 from fastnn.layers.layer import REGISTRY
-from fastnn.optim import Optimizer
 
 #: Layers that PyTorch does not have; their cases compare them with a module written by hand. Each with the reason.
 WITHOUT_TWIN = {
@@ -61,8 +61,8 @@ def public(base: Callable[[type], bool]) -> dict[str, type]:
 
 
 LAYERS = public(lambda cls: issubclass(cls, fn.Layer) and cls is not fn.Layer)
-LOSS_CLASSES = public(lambda cls: hasattr(cls, "forward") and not issubclass(cls, fn.Layer))
-OPTIMIZER_CLASSES = public(lambda cls: issubclass(cls, Optimizer))
+LOSS_CLASSES = public(lambda cls: hasattr(cls, "forward") and not issubclass(cls, fn.Layer) and cls is not fn.Loss)
+OPTIMIZER_CLASSES = public(lambda cls: issubclass(cls, fn.Optimizer) and cls is not fn.Optimizer)
 
 
 # --- what is missing --------------------------------------------------------------------------------------------------
@@ -77,6 +77,15 @@ def run_by(test: Callable[..., Any], argument: str = "case") -> set[str]:
                 one = value.values[0] if hasattr(value, "values") and not isinstance(value, dict) else value
                 found.add(one)
     return found
+
+
+def source_of(test: Callable[..., Any]) -> str:
+    """The source of a test that pytest finds, and of the functions beside it that it calls."""
+    beside = vars(inspect.getmodule(test))
+    assert test.__name__.startswith("test_") and beside[test.__name__] is test
+    source = inspect.getsource(test)
+    called = [beside[name] for name in set(re.findall(r"\b(\w+)\(", source)) if inspect.isfunction(beside.get(name))]
+    return "\n".join([source, *(inspect.getsource(function) for function in called if function is not test)])
 
 
 def has_shapes(cls: type) -> bool:
@@ -131,6 +140,9 @@ def test_every_loss_is_complete(name: str) -> None:
     assert has_shapes(cls)
     if name in OF_LOSSES:
         assert run_by(OF_LOSSES[name][0], "backend") == set(backends())
+        for test, does in zip(OF_LOSSES[name], (r"use_backend\(", r"gradcheck\(", r"Replayer\("), strict=True):
+            source = source_of(test)
+            assert re.search(rf"fn\.{name}\(", source) and re.search(does, source), test.__name__
         return
     own = {case for case, (make, *_) in LOSSES.items() if type(make()) is cls}
     for test in (
@@ -190,7 +202,7 @@ def passes(layer: fn.Layer, x: Array) -> dict[str, Array]:
 
 
 @every_dtype
-@test_layers.every_case
+@every_case
 def test_layer_as_its_reference(case: str, dtype: str) -> None:
     """Every kernel that it calls has a reference function, and on them it computes the same."""
     make, _, shape = CASES[case]
@@ -237,7 +249,7 @@ def train(model: fn.Layer, loss: Any, optimizer: Any, batches: list[Any], captur
 
 
 @needs_native
-@test_layers.every_case
+@every_case
 def test_a_captured_layer_computes_the_same_bits(case: str) -> None:
     if classifier(case) is None:
         pytest.skip("its output is no batch of samples")

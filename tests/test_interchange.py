@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_layers import CASES, assert_close, drawn, every_case, every_dtype, random
+from layer_cases import CASES, assert_close, drawn, every_case, every_dtype, random
 
 import fastnn as fn
 from fastnn._kernels import Array

@@ -121,6 +121,7 @@ def test_learning_curves_without_an_epoch(tmp_path: Path) -> None:
 def test_history_plots_itself(tmp_path: Path) -> None:
     assert len(history(2).plot(tmp_path / "a.png").axes) == 2
     assert os.listdir(tmp_path) == ["a.png"]
+    assert [axes.get_title() for axes in history(2).plot(metrics="accuracy").axes] == ["Accuracy"]
 
 
 RUNS = {f"lr {10.0**-i:g}, a rather long name": history(5 + i) for i in range(6)}
@@ -431,7 +432,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, missing: st
         plots.confusion_matrix([0], [0], "ab")
     assert "\n" not in str(caught.value)
     with pytest.raises(ImportError):
-        plots.require()
+        plots.figure.require()
 
 
 def test_any_object_with_the_four_lists_will_do() -> None:

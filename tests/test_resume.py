@@ -364,9 +364,9 @@ class Ready(fn.Callback):
 
 callbacks = [Ready()]
 if path:
-    callbacks += [fn.Checkpoint(path, every_seconds=0.02, every_batches=23), fn.BestModel("val_loss", restore=True)]
+    callbacks += [fn.Checkpoint(path, every_seconds=0.02, every_batches=23), fn.BestModel()]
 else:
-    callbacks += [fn.BestModel("val_loss", restore=True)]
+    callbacks += [fn.BestModel()]
 history = fn.fit(
     model, x, y, optimizer=fn.SGD(lr=0.05, momentum=0.9, nesterov=True), epochs=epochs, seed=7,
     validation_data=(x[:300], y[:300]), callbacks=callbacks, resume=bool(path)

@@ -256,6 +256,20 @@ def test_plateau_by_the_history() -> None:
     with pytest.raises(ValueError, match=r"^ReduceLROnPlateau: no 'val_loss' in the history"):
         optimizer = fn.SGD()
         fn.fit(mlp(), X, Y, epochs=1, optimizer=optimizer, callbacks=[fn.ReduceLROnPlateau(optimizer)])
+    with pytest.raises(KeyError, match="no 'other_loss', but loss, seconds"):
+        fn.ReduceLROnPlateau(optimizer, monitor="other_loss").on_epoch_end(mlp(), fn.History([1.0], seconds=[1.0]))
+
+
+def test_what_is_better_on_a_plateau_goes_by_the_metrics_name() -> None:
+    optimizer = fn.SGD(mlp().parameters(), lr=1)
+    schedule = fn.ReduceLROnPlateau(optimizer, patience=0, monitor="val_accuracy")
+    history = fn.History(val_accuracy=[0.5])
+    for history.val_accuracy[0] in (0.5, 0.6, 0.7):
+        schedule.on_epoch_end(mlp(), history)
+    assert schedule.mode == "max" and optimizer.param_groups[0]["lr"] == 1
+    assert fn.ReduceLROnPlateau(optimizer).mode == "min"
+    with pytest.raises(ValueError, match=r"^ReduceLROnPlateau: expected mode 'min' or 'max' for 'val_f1'"):
+        fn.ReduceLROnPlateau(optimizer, monitor="val_f1")
 
 
 # --- state ------------------------------------------------------------------------------------------------------------

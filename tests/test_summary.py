@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import needs_native
-from test_layers import CASES, drawn, every_backend, every_case
+from layer_cases import CASES, drawn, every_backend, every_case
 
 import fastnn as fn
 from fastnn import init
@@ -224,3 +224,12 @@ def test_a_layer_with_a_forward_of_its_own_is_not_fused() -> None:
 
     relu.forward = noted  # type: ignore[method-assign]
     assert (chain(x) == before).all() and calls == [(1, 2, 3, 3)]
+
+
+def test_a_fused_activation_of_a_residual_block_has_its_own_row() -> None:
+    """Its sum and its ReLU are one kernel, but not where somebody watches the ReLU."""
+    block = fn.Residual(fn.Linear(3, 3), activation=fn.ReLU())
+    x = np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)
+    before = block(x)
+    assert [(row.kind, row.output) for row in block.summary(3).rows] == [("Linear", "(N, 3)"), ("ReLU", "(N, 3)")]
+    assert (block(x) == before).all()

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 import fastnn as fn
 from fastnn._kernels import Array, backends
 from fastnn.layers.layer import Backward
-from fastnn.losses import LossBackward
+from fastnn.losses.loss import LossBackward
 
 every_backend = pytest.mark.parametrize("backend", list(backends()))
 CLASSES = 3

@@ -51,9 +51,7 @@ def run(
     out: the folder for the model, the learning curves and the confusion matrix of the test images
     """
     if out is not None:
-        from fastnn import plots
-
-        plots.require()  # before the training, not after
+        fn.plots.figure.require()  # before the training, not after
     images = fn.data.mnist(data_folder(data, "mnist"), divisor=256, download=download)
     held_out = len(images.x_train) // 10
     x, y = images.x_train[:-held_out], images.y_train[:-held_out]
@@ -81,9 +79,9 @@ def run(
     test = fn.evaluate(model, images.x_test, images.y_test, batch_size=BATCH, drop_last=True)
     if out is not None:
         fn.save(model, out / "model.safetensors")
-        plots.learning_curves(history, out / "learning_curve.png")
+        fn.plots.learning_curves(history, out / "learning_curve.png")
         classes = model.predict(images.x_test)
-        plots.confusion_matrix(images.y_test, classes, images.class_names, out / "confusion_matrix.png")
+        fn.plots.confusion_matrix(images.y_test, classes, images.class_names, out / "confusion_matrix.png")
     metrics = {
         "epochs": epochs,
         "epoch_1_training_accuracy": history.accuracy[0],

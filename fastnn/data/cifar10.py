@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastnn.data.dataset import Dataset
-from fastnn.data.files import DataError, FileSet, KnownFile, locate_any
-from fastnn.data.idx_images import check_divisor, check_labels
-from fastnn.data.plain_pickle import PlainPickleError, loads
+from .dataset import Dataset
+from .files import DataError, FileSet, KnownFile, locate_any
+from .idx_images import check_divisor, check_labels
+from .plain_pickle import PlainPickleError, loads
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastnn.data.dataset import Dataset
+from .dataset import Dataset
 
 
 def digits(test_size: float = 0.2, seed: int = 0) -> Dataset:

@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
-from fastnn.data.files import DataError, KnownFile
+from .files import DataError, KnownFile
 
 TIMEOUT = 20.0  # seconds that a mirror may stay silent
 _BLOCK = 1 << 16

@@ -177,7 +177,7 @@ def _fetched(forms: Sequence[FileSet], file: KnownFile, path: Path, verify: bool
         if not damage:
             return path
         warnings.warn(f"{damage}; downloading it again", stacklevel=2)
-    from fastnn.data.download import download_file  # not above: urllib and ssl take long to import
+    from .download import download_file  # not above: urllib and ssl take long to import
 
     try:
         download_file(file, _urls(wanted, file), path)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fastnn.data.files import DataError
+from .files import DataError
 
 _UBYTE = 0x08
 _GZIP_MAGIC = b"\x1f\x8b"

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fastnn.data.dataset import Dataset
-from fastnn.data.files import DataError, FileSet, locate
-from fastnn.data.idx import read_idx
+from .dataset import Dataset
+from .files import DataError, FileSet, locate
+from .idx import read_idx
 
 
 def check_divisor(name: str, divisor: float) -> np.float32:

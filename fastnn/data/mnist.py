@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from fastnn.data.dataset import Dataset
-from fastnn.data.files import FileSet, KnownFile
-from fastnn.data.idx_images import read_images
+from .dataset import Dataset
+from .files import FileSet, KnownFile
+from .idx_images import read_images
 
 FILES = FileSet(
     "mnist",

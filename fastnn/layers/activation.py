@@ -10,7 +10,7 @@ import numpy as np
 from .. import _kernels as k
 from .._errors import ShapeError
 from .._kernels import Array, Kernel
-from .layer import Backward, Elementwise, Layer, check_gradient, contiguous, register
+from .layer import Backward, Layer, check_gradient, contiguous, register
 
 
 class Activation(Layer):
@@ -196,8 +196,12 @@ class LogSoftmax(_AlongAxis):
 
 
 @register
-class Identity(Elementwise):
+class Identity(Layer):
     """x itself."""
+
+    def config(self) -> dict[str, Any]:
+        """No arguments."""
+        return {}
 
     def forward(self, x: Array, train: bool = False) -> tuple[Array, Backward]:
         """x: any shape. Raises `DTypeError`."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from .. import _kernels as k
 from .._errors import ShapeError
 from .._kernels import Array
@@ -16,6 +18,7 @@ from .drawn import Drawn
 from .layer import Backward, check_gradient, register
 
 Size = int | tuple[int, int]
+_NUMBERS = (int, float, np.integer, np.floating)
 
 
 class _Augmentation(Drawn):
@@ -157,6 +160,6 @@ class Cutout(_Augmentation):
 
 
 def _number(fill: Any, layer: str) -> float:
-    if isinstance(fill, bool) or not isinstance(fill, int | float) or not math.isfinite(fill):
+    if isinstance(fill, bool) or not isinstance(fill, _NUMBERS) or not math.isfinite(fill):
         raise ValueError(f"{layer}: expected fill as a finite number, got {fill!r}")
     return float(fill)

@@ -61,8 +61,9 @@ class Residual(Layer):
 
     def _activated(self, inner: Array, kept: Array, train: bool) -> tuple[Array, Backward]:
         """The activation of the sum."""
-        if type(self.activation) is not ReLU:  # a subclass may be another function
-            return _run(self.activation, k.add(inner, kept, relu=False), train)
+        relu = self.activation
+        if type(relu) is not ReLU or "forward" in vars(relu):  # a subclass, or a forward put in its place, is another
+            return _run(relu, k.add(inner, kept, relu=False), train)
         y = k.add(inner, kept, relu=True)
         return y, lambda dy, need_dx=True: k.relu_backward(dy, y) if need_dx else None
 

@@ -8,9 +8,10 @@ import numpy as np
 
 from .. import _kernels as k
 from .. import init
+from .._arrays import check_range
 from .._errors import DTypeError
 from .._kernels import Array
-from .layer import Backward, Layer, check_gradient, check_indices, contiguous, register
+from .layer import Backward, Layer, check_gradient, contiguous, register
 from .parameter import Parameter
 
 
@@ -60,7 +61,7 @@ class Embedding(Layer):
         if not isinstance(x, np.ndarray) or x.dtype != np.int64:
             found = x.dtype if isinstance(x, np.ndarray) else type(x).__name__
             raise DTypeError(f"{self.label}: expected an array of indices as int64, got {found}")
-        check_indices(x, self.num_embeddings, self.label)
+        check_range(x, self.num_embeddings, self.label, "indices")
         index = contiguous(x).reshape(-1)
         y = k.gather_rows(self.weight.data, index)
 

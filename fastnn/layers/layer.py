@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import _kernels as k
+from .._arrays import check_range
 from .._errors import DTypeError, ShapeError
 from .._kernels import Array
 from .._kernels.kernel import REAL
@@ -348,30 +349,14 @@ def as_input(x: Any, model: Layer, what: str) -> Array:
     a = np.asarray(x)
     if a.dtype.kind not in "iu" and a.size:
         raise DTypeError(f"{what}: expected whole numbers, indices below {model.vocabulary}, got {a.dtype}")
-    check_indices(a, model.vocabulary, what)
+    check_range(a, model.vocabulary, what, "indices")
     converted: Array = a.astype(np.int64, copy=False)
     return converted
-
-
-def check_indices(x: Array, count: int, what: str) -> None:
-    """Raise ValueError, naming the first sample, for an index outside of 0 … count-1."""
-    if x.size and (x.min() < 0 or x.max() >= count):
-        at = np.unravel_index(int(((x < 0) | (x >= count)).argmax()), x.shape)
-        where = f" (sample {at[0]})" if at else ""
-        raise ValueError(f"{what}: expected indices from 0 to {count - 1}, got {x[at]}{where}")
 
 
 def contiguous(x: Array) -> Array:
     """x in C order, copied by a kernel if need be, so that a reshape never copies."""
     return x if x.flags.c_contiguous else k.copy(x, channels_last=False)
-
-
-class Elementwise(Layer):
-    """Base of layers without parameters or arguments."""
-
-    def config(self) -> dict[str, Any]:
-        """No arguments."""
-        return {}
 
 
 #: The layers that a file's architecture may name.

@@ -19,7 +19,7 @@ class Flatten(Layer):
     """x (N, C, H, W) to (N, C·H·W), in PyTorch's order; axes start_dim to end_dim become one."""
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
-        self.start_dim, self.end_dim = start_dim, end_dim
+        self.start_dim, self.end_dim = _axis(start_dim, "Flatten: start_dim"), _axis(end_dim, "Flatten: end_dim")
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments."""
@@ -58,7 +58,7 @@ class Unflatten(Layer):
         whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= -1 for n in sizes)
         if not sizes or not whole or sizes.count(-1) > 1:
             raise ShapeError(f"Unflatten: expected sizes, one of them -1 at most, got {unflattened_size!r}")
-        self.dim, self.unflattened_size = int(dim), tuple(int(n) for n in sizes)
+        self.dim, self.unflattened_size = _axis(dim, "Unflatten: dim"), tuple(int(n) for n in sizes)
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments."""
@@ -81,3 +81,9 @@ class Unflatten(Layer):
             return contiguous(dy).reshape(x.shape) if need_dx else None
 
         return k.copy(y, channels_last=True) if is_image else y, backward
+
+
+def _axis(number: Any, what: str) -> int:
+    if isinstance(number, bool) or not isinstance(number, int | np.integer):
+        raise TypeError(f"{what}: expected the number of an axis, got {number!r}")
+    return int(number)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from .. import _kernels as k
-from .._arrays import as_array
+from .._arrays import as_array, check_range
 from .._errors import ShapeError
 from .._kernels import Array, Target
 from .loss import KernelLoss, Result, constant
-from .targets import as_numbers, check_labels, check_range
+from .targets import as_numbers, check_labels
 
 
 class _ClassLoss(KernelLoss):
@@ -42,7 +42,7 @@ class _ClassLoss(KernelLoss):
         if self.takes_soft_targets and (y.shape[1:] == scores.shape[1:] or (y.dtype.kind == "f" and y.ndim > 1)):
             return as_numbers(y, (count, *scores.shape[1:]), scores.dtype.name, what)
         labels = check_labels(y, count, what, positions)
-        check_range(labels, classes, what, self.ignore_index)
+        check_range(labels, classes, what, besides=self.ignore_index)
         return labels
 
     def mean_weights(self, target: Array, sample_weight: Array | None) -> Array | None:

@@ -14,7 +14,7 @@ from .._errors import ShapeError
 from .._kernels import Array
 from ..layers import Layer
 from ..layers.parameter import Parameter
-from .loss import KernelLoss, Loss, LossBackward, computed, is_mean
+from .loss import KernelLoss, Loss, LossBackward, check_loss, computed, is_mean
 from .targets import targets_of
 
 
@@ -32,8 +32,7 @@ class JointLoss(KernelLoss):
         if not found:
             raise ValueError("JointLoss: expected a loss for each head, got none")
         for loss in found:
-            if isinstance(loss, type) or not hasattr(loss, "forward"):
-                raise TypeError(f"JointLoss: expected losses such as CrossEntropyLoss(), got {loss!r}")
+            check_loss(loss, "JointLoss")
             if isinstance(loss, JointLoss | L2Penalty):
                 raise TypeError(f"JointLoss: a {type(loss).__name__} goes around it, not inside")
         if len({is_mean(loss) for loss in found}) > 1:
@@ -109,8 +108,7 @@ class L2Penalty(KernelLoss):
     """
 
     def __init__(self, loss: Loss, params: Layer | Iterable[Parameter], factor: float, *, biases: bool = False) -> None:
-        if isinstance(loss, type) or not hasattr(loss, "forward"):
-            raise TypeError(f"L2Penalty: expected a loss such as CrossEntropyLoss(), got {loss!r}")
+        check_loss(loss, "L2Penalty")
         if not 0 <= factor < math.inf:
             raise ValueError(f"L2Penalty: expected a finite factor of at least 0, got {factor!r}")
         super().__init__("mean" if is_mean(loss) else "sum")

@@ -11,7 +11,7 @@ from .. import _kernels as k
 from .._arrays import as_array, check_finite
 from .._errors import ShapeError
 from .._kernels import Array, Target
-from .targets import Shape, as_weights
+from .targets import Shape, check_weight
 
 #: Returns the gradient by the scores: of their shape, a tuple for a tuple of scores.
 LossBackward = Callable[[], Any]
@@ -37,6 +37,14 @@ class Loss(Protocol):
     def forward(self, scores: Any, target: Any, /, need_grad: bool = True) -> tuple[float, LossBackward]:
         """The loss of a batch, and the function that returns its gradient by the scores."""
         ...
+
+
+def check_loss(loss: Any, what: str) -> Loss:
+    """The loss that it is; a TypeError for anything else."""
+    if isinstance(loss, type) or not hasattr(loss, "forward"):
+        raise TypeError(f"{what}: expected a loss such as CrossEntropyLoss(), got {loss!r}")
+    checked: Loss = loss
+    return checked
 
 
 class KernelLoss:
@@ -67,8 +75,8 @@ class KernelLoss:
     ) -> tuple[float, LossBackward]:
         """The loss, and the function that returns its gradient by the scores, of their shape.
 
-        sample_weight: (N,), by which each sample's loss is multiplied; a mean is then Σ weight · loss / Σ weight, as
-        PyTorch has it for the weights of classes, and scikit-learn for those of samples.
+        sample_weight: (N,), at least 0, by which each sample's loss is multiplied; a mean is then
+        Σ weight · loss / Σ weight, as PyTorch has it for the weights of classes, and scikit-learn for those of samples.
         Raises `ShapeError`, `DTypeError` and ValueError for what does not fit.
         """
         name = type(self).__name__
@@ -76,7 +84,7 @@ class KernelLoss:
         count = len(first) if isinstance(first, np.ndarray) and first.ndim else 0
         target = self._fitting(target, scores, count, name)
         if sample_weight is not None:
-            sample_weight = as_weights(sample_weight, count, first.dtype.name, name)
+            sample_weight = check_weight(sample_weight, count, first.dtype.name, f"{name}: sample_weight")
         loss, backward = self.compute(scores, target, need_grad, sample_weight)
         return float(loss[0]), backward
 

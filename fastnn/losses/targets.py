@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._arrays import as_array, check_finite
+from .._arrays import as_array, check_finite, check_range
 from .._errors import DTypeError, ShapeError
 from .._kernels import Array
 from ..layers.layer import as_real
@@ -27,18 +27,6 @@ def check_labels(labels: Any, count: int | None, what: str, positions: Shape = (
     return np.ascontiguousarray(found, np.int64)
 
 
-def check_range(labels: Array, classes: int, what: str, ignore_index: int | None = None) -> None:
-    """Raise ValueError, naming the first sample, for a label that is neither in 0 … classes-1 nor `ignore_index`."""
-    if not labels.size or (labels.min() >= 0 and labels.max() < classes):
-        return
-    wrong = (labels < 0) | (labels >= classes)
-    if ignore_index is not None:
-        wrong &= labels != ignore_index
-    if wrong.any():
-        where = tuple(int(i[0]) for i in np.nonzero(wrong))
-        raise ValueError(f"{what}: expected labels from 0 to {classes - 1}, got {labels[where]} (sample {where[0]})")
-
-
 def as_numbers(y: Any, shape: Shape, dtype: str, what: str) -> Array:
     """Targets of this shape as a contiguous array of `dtype`; (N,) and (N, 1) are the same."""
     with np.errstate(over="ignore"):  # an overflow becomes an infinity
@@ -49,12 +37,14 @@ def as_numbers(y: Any, shape: Shape, dtype: str, what: str) -> Array:
     return np.ascontiguousarray(found).reshape(shape)
 
 
-def as_weights(sample_weight: Any, count: int, dtype: str, what: str) -> Array:
-    """Weights of so many samples in `dtype`."""
-    found = as_real(as_array(sample_weight, what), dtype, what)
+def check_weight(weight: Any, count: int, dtype: str, what: str) -> Array:
+    """Weights of so many samples, or classes, finite and at least 0, as a contiguous array of `dtype`."""
+    found: Array = np.ascontiguousarray(as_real(as_array(weight, what), dtype, what))
     if found.shape != (count,):
-        raise ShapeError(f"{what}: expected sample_weight ({count},), got {found.shape}")
-    return np.ascontiguousarray(found)
+        raise ShapeError(f"{what}: expected ({count},), a weight for each sample, got shape {np.shape(weight)}")
+    if not (np.isfinite(found) & (found >= 0)).all():
+        raise ValueError(f"{what}: expected finite numbers of at least 0, got {found.min()} … {found.max()}")
+    return found
 
 
 def targets_of(loss: Any, y: Any, scores_of_one: Any, count: int, what: str) -> Any:

@@ -7,7 +7,6 @@ the format (png, svg, pdf).
 
 from .confusion import confusion_matrix
 from .curves import learning_curves
-from .figure import require
 from .pictures import filters, worst_mistakes
 
-__all__ = ["confusion_matrix", "filters", "learning_curves", "require", "worst_mistakes"]
+__all__ = ["confusion_matrix", "filters", "learning_curves", "worst_mistakes"]

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._arrays import check_range
 from .._errors import ShapeError
 from .._files import StrPath
-from ..losses import check_labels, check_range
+from ..losses.targets import check_labels
 from .figure import display_class, figure_class, written
 
 if TYPE_CHECKING:

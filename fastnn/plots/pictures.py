@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._arrays import check_range
 from .._errors import DTypeError, ShapeError
 from .._files import StrPath
 from .._kernels import Array
 from ..layers import Layer, Parameter
-from ..losses import check_labels, check_range
+from ..losses.targets import check_labels
 from .figure import figure_class, written
 
 if TYPE_CHECKING:

@@ -17,9 +17,10 @@ from .. import _kernels as k
 from .._errors import DTypeError, ShapeError
 from .._kernels import Array
 from ..layers import Layer
-from ..losses import Loss, targets_of
+from ..losses import Loss
+from ..losses.targets import check_weight, targets_of
 from .checks import check_x, scores_of_one
-from .weights import check_takes_weights, check_weight, class_weights
+from .weights import check_takes_weights, class_weights
 
 Slots = tuple[Array, ...]
 

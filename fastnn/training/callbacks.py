@@ -62,6 +62,17 @@ def as_callback(callback: Any) -> Callback:
     return _OnEpochEnd(callback)
 
 
+def mode_of(kind: str, monitor: str, mode: str | None) -> str:
+    """``"min"`` or ``"max"``, which of a metric is better; None goes by its name. kind: names the caller in errors."""
+    if not isinstance(monitor, str):
+        raise TypeError(f"{kind}: expected monitor as the name of a metric, got {monitor!r}")
+    if mode is None:
+        mode = "min" if monitor.endswith("loss") else "max" if monitor.endswith("accuracy") else None
+    if mode not in ("min", "max"):
+        raise ValueError(f"{kind}: expected mode 'min' or 'max' for {monitor!r}, got {mode!r}")
+    return mode
+
+
 class BestModel(Callback):
     """Keeps the weights of the epoch in which a metric was best.
 
@@ -69,7 +80,7 @@ class BestModel(Callback):
     mode: ``"min"`` or ``"max"``, whichever is better; needed for names that end in neither ``loss`` nor ``accuracy``.
     min_delta: what is better by no more than this does not count.
     path: a file to which the model is saved each time (see `save`).
-    restore: put the best weights back into the model when the training ends.
+    restore_best: put the best weights back into the model when the training ends.
 
     Of equals the first is best; NaN never is. `best` and `epoch` (from 1) tell the value and when it was.
     """
@@ -81,18 +92,14 @@ class BestModel(Callback):
         mode: str | None = None,
         min_delta: float = 0.0,
         path: StrPath | None = None,
-        restore: bool = True,
+        restore_best: bool = True,
     ) -> None:
         kind = type(self).__name__
-        if not isinstance(monitor, str):
-            raise TypeError(f"{kind}: expected monitor as the name of a metric, got {monitor!r}")
-        if mode is None:
-            mode = "min" if monitor.endswith("loss") else "max" if monitor.endswith("accuracy") else None
-        if mode not in ("min", "max"):
-            raise ValueError(f"{kind}: expected mode 'min' or 'max' for {monitor!r}, got {mode!r}")
+        mode = mode_of(kind, monitor, mode)
         if not 0 <= min_delta < math.inf:
             raise ValueError(f"{kind}: expected min_delta of at least 0, got {min_delta!r}")
-        self.monitor, self.mode, self.min_delta, self.path, self.restore = monitor, mode, min_delta, path, restore
+        self.monitor, self.mode, self.min_delta, self.path = monitor, mode, min_delta, path
+        self.restore_best = restore_best
         self._forget()
 
     def _forget(self) -> None:
@@ -111,7 +118,7 @@ class BestModel(Callback):
         value = history[self.monitor][-1]
         if (not self.epoch and not math.isnan(value)) or self._is_better(value):
             self.best, self.epoch = value, history.epochs
-            if self.restore:
+            if self.restore_best:
                 self.weights = model.state_dict()
             if self.path is not None:
                 checkpoint.save(model, self.path)
@@ -122,7 +129,7 @@ class BestModel(Callback):
 
     def on_train_end(self, model: Layer, history: History) -> None:
         """Put the best weights back."""
-        if self.restore and self.epoch:
+        if self.restore_best and self.epoch:
             model.load_state_dict(self.weights)
 
     def state_dict(self) -> dict[str, Any]:
@@ -150,7 +157,7 @@ class EarlyStopping(BestModel):
     ) -> None:
         check_whole("EarlyStopping: patience", patience, 1)
         self.patience = int(patience)
-        super().__init__(monitor, mode=mode, min_delta=min_delta, restore=restore_best)
+        super().__init__(monitor, mode=mode, min_delta=min_delta, restore_best=restore_best)
 
     def on_epoch_end(self, model: Layer, history: History) -> bool | None:
         """True once patience is over."""
@@ -159,7 +166,11 @@ class EarlyStopping(BestModel):
 
 
 class CSVLogger(Callback):
-    """Writes a table of all metrics, a line for each epoch, as it ends."""
+    """Writes a table of all metrics, a line for each epoch, as it ends.
+
+    path: the file, written anew by each training. Raises FileNotFoundError, before anything is trained, if there is no
+    folder for it, and OSError if it cannot be written.
+    """
 
     def __init__(self, path: StrPath) -> None:
         self.path = path

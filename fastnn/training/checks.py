@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from .._kernels import Array
 from ..layers import Layer
 from ..layers.layer import as_input
 from ..losses import CrossEntropyLoss, Loss
+from ..losses.loss import check_loss
 from ..optim import SGD, Optimizer
 
 
@@ -20,13 +22,9 @@ def check_model(model: Any) -> None:
         raise TypeError(f"model: expected a layer or model, got {type(model).__name__}")
 
 
-def check_loss(loss: Any) -> Loss:
-    if loss is None:
-        return CrossEntropyLoss()
-    if isinstance(loss, type) or not hasattr(loss, "forward"):
-        raise TypeError(f"loss: expected a loss such as CrossEntropyLoss(), got {loss!r}")
-    checked: Loss = loss
-    return checked
+def as_loss(loss: Any) -> Loss:
+    """The loss, by default `CrossEntropyLoss`."""
+    return CrossEntropyLoss() if loss is None else check_loss(loss, "loss")
 
 
 def check_optimizer(optimizer: Optimizer | None, model: Layer) -> Optimizer:
@@ -46,6 +44,18 @@ def check_optimizer(optimizer: Optimizer | None, model: Layer) -> Optimizer:
 def check_whole(name: str, value: Any, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
+
+
+def check_metrics(metrics: Any) -> None:
+    if metrics is None:
+        return
+    if not isinstance(metrics, Mapping) or not all(
+        isinstance(name, str) and callable(f) for name, f in metrics.items()
+    ):
+        raise TypeError(f"metrics: expected functions (y_true, y_pred) by name, got {metrics!r}")
+    taken = {"loss", "accuracy"} & metrics.keys()
+    if taken:
+        raise ValueError(f"metrics: {', '.join(sorted(taken))} is measured anyway, find another name")
 
 
 def check_drop_last(drop_last: bool, samples: int, batch_size: int) -> None:

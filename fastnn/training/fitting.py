@@ -15,12 +15,12 @@ from ..losses import Loss
 from ..optim import Optimizer
 from .batches import Data, open_data
 from .callbacks import Callback, as_callback
-from .checks import check_drop_last, check_loss, check_model, check_optimizer, check_whole
+from .checks import as_loss, check_drop_last, check_metrics, check_model, check_optimizer, check_whole
 from .history import History
-from .passes import Pass, evaluation
+from .passes import Metric, Pass, evaluation
 from .progress import shown
 from .resume import Checkpoint, described, read
-from .run import Metric, Run, check_metrics
+from .run import Run
 from .step import Step
 
 _EVALUATED_AT_ONCE = 256  # samples; as many in `fit` as in `evaluate`, so that both give the same bits
@@ -83,7 +83,7 @@ def fit(
     larger than memory: when the batch comes), and `CheckpointError`.
     """
     check_model(model)
-    loss = check_loss(loss)
+    loss = as_loss(loss)
     check_whole("batch_size", batch_size, 1)
     check_whole("epochs", epochs, 0)
     if seed is not None:
@@ -96,7 +96,9 @@ def fit(
     if data.samples is not None:
         check_drop_last(drop_last, data.samples, batch_size)
     validation = None if validation_data is None else _validation(model, validation_data, loss)
-    check_metrics(metrics, validation is not None)
+    check_metrics(metrics)
+    if metrics and validation is None:
+        raise ValueError("metrics: they are measured on validation_data, of which there is none")
     saved = read(resume, hooks)
     step = Step(model, loss, check_optimizer(optimizer, model), data.layout)
     show = shown(progress, epochs)
@@ -137,20 +139,24 @@ def evaluate(
     batch_size: int = 256,
     drop_last: bool = False,
     sample_weight: Any = None,
+    metrics: Mapping[str, Metric] | None = None,
 ) -> dict[str, float]:
     """``{"loss": …, "accuracy": …}``, means over the samples, dropout off; a loss without labels has no accuracy.
 
     x, y, loss: as in `fit`, with the same checks and errors. batch_size: how many samples are computed at a time.
     drop_last: leave out the last batch if it is smaller than the others.
     sample_weight: (N,) numbers of at least 0; the loss is then a weighted mean. The accuracy is not.
+    metrics: functions (y_true, y_pred) by name, as in `fit`, whose results stand beside the two; the data are gone
+        through twice then, so that batches may not come from an iterator that ends.
     """
     check_model(model)
-    loss = check_loss(loss)
+    loss = as_loss(loss)
     check_whole("batch_size", batch_size, 1)
+    check_metrics(metrics)
     data = open_data(model, x, y, loss, sample_weight=sample_weight)
     if data.samples is not None:
         check_drop_last(drop_last, data.samples, batch_size)
-    return evaluation(model, data, loss, batch_size, drop_last).means()
+    return evaluation(model, data, loss, batch_size, drop_last).measured(model, metrics or {})
 
 
 def _validation(model: Layer, given: Any, loss: Loss) -> Data:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
+
+from .._files import StrPath
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,11 +78,14 @@ class History:
     def __repr__(self) -> str:
         return f"History({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
-    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
-        """Loss and accuracy over the epochs, as a matplotlib figure; `path` writes it to a file as well."""
+    def plot(self, path: StrPath | None = None, *, metrics: str | Sequence[str] = ("loss", "accuracy")) -> Figure:
+        """These metrics over the epochs, as a matplotlib figure; `path` writes it to a file as well.
+
+        See `fastnn.plots.learning_curves`.
+        """
         from ..plots import learning_curves
 
-        return learning_curves(self, path)
+        return learning_curves(self, path, metrics=metrics)
 
     def _add(self, train: dict[str, float], validation: dict[str, float], seconds: float) -> None:
         for prefix, means in (("", train), ("val_", validation)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,13 @@ from .._kernels import Array
 from .._kernels.replay import Context, Replayer, Results
 from ..layers import Layer
 from ..layers.recorded import ModelContext, caller
-from ..losses import Loss, computed, counted, is_mean, mean_weights, options_of
+from ..losses import Loss
+from ..losses.loss import computed, counted, is_mean, mean_weights, options_of
 from .batches import Arrays, Batches, Data, Layout, Slots
 from .step import STRETCH
 from .weights import batch_weights
+
+Metric = Callable[[Any, Any], Any]  #: from (y_true, y_pred) to a number
 
 
 class Means:
@@ -165,6 +168,14 @@ class Pass:
         for _ in self.batches(means, epoch=epoch):
             pass
         return means.values()
+
+    def measured(self, model: Layer, metrics: Mapping[str, Metric], epoch: int = 0) -> dict[str, float]:
+        """The means, and metrics of the model's predictions, for which the data are gone through once more."""
+        found = self.means(epoch)
+        if metrics:
+            y_true, y_pred = self.predictions(model, epoch)
+            found.update({name: float(metric(y_true, y_pred)) for name, metric in metrics.items()})
+        return found
 
     def predictions(self, model: Layer, epoch: int = 0) -> tuple[Any, Any]:
         """All targets, and what the model says for them: the best class where targets are labels, else its scores."""

@@ -20,7 +20,7 @@ import numpy as np
 
 from .._files import StrPath, check_folder, write_bytes
 from .._kernels import Array
-from ..checkpoint import CheckpointError, architecture, from_bytes, to_bytes
+from ..checkpoint import CheckpointError, architecture, from_bytes, short, to_bytes
 from ..layers import Layer
 from .batches import Data
 from .callbacks import Callback
@@ -112,7 +112,7 @@ def check_kind(saved: Mapping[str, Any], here: Mapping[str, Any]) -> None:
     """Raise ValueError, which names what differs, unless a saved run is of the same kind as the one that goes on."""
     for name, value in json.loads(json.dumps(here)).items():
         for path, there, found in _differences(saved.get(name), value, name):
-            raise ValueError(f"resume: the run there has another {path}: {_short(there)}, here {_short(found)}")
+            raise ValueError(f"resume: the run there has another {path}: {short(there)}, here {short(found)}")
 
 
 def _differences(a: Any, b: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
@@ -125,11 +125,6 @@ def _differences(a: Any, b: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
             yield from _differences(a[i], b[i], f"{path}.{i}")
     elif a != b:
         yield path, a, b
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 100 else f"{text[:100]}…"
 
 
 # --- a run's kind -----------------------------------------------------------------------------------------------------

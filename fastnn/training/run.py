@@ -5,33 +5,16 @@ from __future__ import annotations
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from .callbacks import Callback
 from .history import History
-from .passes import Means, Pass
+from .passes import Means, Metric, Pass
 from .progress import Silent
 from .resume import Checkpoint, check_kind, load_arrays, model_arrays
 from .step import Step
-
-Metric = Callable[[Any, Any], Any]  #: from (y_true, y_pred) to a number
-
-
-def check_metrics(metrics: Any, measured: bool) -> None:
-    if metrics is None:
-        return
-    if not isinstance(metrics, Mapping) or not all(
-        isinstance(name, str) and callable(f) for name, f in metrics.items()
-    ):
-        raise TypeError(f"metrics: expected functions (y_true, y_pred) by name, got {metrics!r}")
-    taken = {"loss", "accuracy"} & metrics.keys()
-    if taken:
-        raise ValueError(f"metrics: {', '.join(sorted(taken))} is measured anyway, find another name")
-    if metrics and not measured:
-        raise ValueError("metrics: they are measured on validation_data, of which there is none")
 
 
 class Run:
@@ -119,11 +102,7 @@ class Run:
     def _validate(self) -> dict[str, float]:
         if self.validating is None:
             return {}
-        found = self.validating.means(self.history.epochs)
-        if self.metrics:
-            y_true, y_pred = self.validating.predictions(self.step.model, self.history.epochs)
-            found.update({name: float(metric(y_true, y_pred)) for name, metric in self.metrics.items()})
-        return found
+        return self.validating.measured(self.step.model, self.metrics, self.history.epochs)
 
     def state_dict(self) -> dict[str, Any]:
         """All on which the rest of the run depends."""

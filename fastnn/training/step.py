@@ -13,11 +13,13 @@ from .._kernels.replay import Replayer, Results, another, without_gaps
 from ..layers import Layer
 from ..layers.layer import as_input
 from ..layers.recorded import ModelContext, caller
-from ..losses import Loss, computed, counted, is_mean, mean_weights, options_of, targets_of
+from ..losses import Loss
+from ..losses.loss import computed, counted, is_mean, mean_weights, options_of
+from ..losses.targets import check_weight, targets_of
 from ..optim import Optimizer
 from .batches import Checked, Layout, Slots, as_slots
-from .checks import check_loss, check_model, check_optimizer, scores_of_one
-from .weights import batch_weights, check_takes_weights, check_weight
+from .checks import as_loss, check_model, check_optimizer, scores_of_one
+from .weights import batch_weights, check_takes_weights
 
 STRETCH = 0.05  #: seconds of replay after which Python may serve signals
 
@@ -193,7 +195,7 @@ def capture(model: Layer, loss: Loss, optimizer: Optimizer, x: Any, y: Any, samp
     computed by kernels, or not by the same ones each time. A choice that depends on data has to be made in a kernel.
     """
     check_model(model)
-    loss = check_loss(loss)
+    loss = as_loss(loss)
     if sample_weight is not None:
         check_takes_weights(loss, "sample_weight")
     check = Checked(model, loss)

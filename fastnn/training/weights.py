@@ -13,6 +13,7 @@ from .._errors import ShapeError
 from .._kernels import Array
 from ..layers.layer import as_real
 from ..losses import Loss
+from ..losses.targets import check_weight
 
 
 def check_takes_weights(loss: Loss, what: str) -> None:
@@ -29,16 +30,6 @@ def batch_weights(samples: int, batch_size: int, each: Array | None) -> Array:
         return np.minimum(batch_size, samples - starts).astype(np.float64)
     weights: Array = np.add.reduceat(each[:samples].astype(np.float64), starts)
     return weights
-
-
-def check_weight(weight: Any, count: int, dtype: str, what: str) -> Array:
-    """Weights of so many samples, at least 0, in `dtype`."""
-    found: Array = np.ascontiguousarray(as_real(as_array(weight, what), dtype, what))
-    if found.shape != (count,):
-        raise ShapeError(f"{what}: expected ({count},), a weight for each sample, got shape {np.shape(weight)}")
-    if not (np.isfinite(found) & (found >= 0)).all():
-        raise ValueError(f"{what}: expected finite numbers of at least 0, got {found.min()} … {found.max()}")
-    return found
 
 
 def class_weights(class_weight: Any, classes: int, labels: Iterable[Array]) -> Array:

@@ -24,6 +24,9 @@ ctypedef fused real:
 cdef extern from "tiles.h" nogil:
     parallel_fn parallel
 
+cdef enum:
+    PARTS = 8  # partial sums of a reduction, at most; as in table/shared.py
+
 # Nominal times on one core, in nanoseconds: they only decide whether work is worth a second thread.
 cdef double FLOP = 0.02
 cdef double BYTE = 0.1

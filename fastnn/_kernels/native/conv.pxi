@@ -49,7 +49,7 @@ cdef call_t uniform(const call_t* c, bint pooled, bint relu) noexcept nogil:
 
 cdef inline bint few_channels(const conv_sizes* g) noexcept nogil:
     """Whether the kernel's positions have so few weights each that all of them go into one loop, or one tall tile. Images
-    are then first copied with their border, so that every window has all positions inside. As in table.py."""
+    are then first copied with their border, so that every window has all positions inside. As in table/conv.py."""
     return g.C <= 4 and g.G == 1 and g.DW == 1
 
 
@@ -216,7 +216,7 @@ cdef void conv2d_task(real* y, const call_t* c, Py_ssize_t task, int thread) noe
 
 
 cdef inline Py_ssize_t pooled_rows(real* y, const conv_sizes* g) noexcept nogil:
-    """Rows of the pooled output that are made at a time; as in table.py."""
+    """Rows of the pooled output that are made at a time; as in table/conv.py."""
     return most(1, FIRST_LEVEL // (g.MH * g.Q * g.O * <Py_ssize_t>sizeof(real)))
 
 
@@ -426,8 +426,7 @@ cdef plan_t weights_plan(real* dweight, const conv_sizes* g) noexcept nogil:
 
 
 cdef enum:
-    PARTS = 8         # as in table/shared.py
-    PARTED = 1 << 18  # numbers of weights up to which the batch is summed in parts; as in table.py
+    PARTED = 1 << 18  # numbers of weights up to which the batch is summed in parts; as in table/conv.py
 
 
 cdef inline bint unpadded(const conv_sizes* g) noexcept nogil:
@@ -436,7 +435,7 @@ cdef inline bint unpadded(const conv_sizes* g) noexcept nogil:
 
 
 cdef inline Py_ssize_t chunk_rows(real* dweight, const conv_sizes* g) noexcept nogil:
-    """Rows of dy of which 256 bytes of each pixel stay in the first-level cache, in whole units; as in table.py."""
+    """Rows of dy of which 256 bytes of each pixel stay in the first-level cache, in whole units; as in table/conv.py."""
     cdef Py_ssize_t row = most(1, g.Q * least(g.O * <Py_ssize_t>sizeof(real), 256))
     return most(1, FIRST_LEVEL // (g.MH * row)) * g.MH
 

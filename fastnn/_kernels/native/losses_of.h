@@ -82,31 +82,14 @@ NOINLINE double NAME(margin_row)(T *d, const T *scores, ptrdiff_t label, T margi
 
 /* --- number by number ------------------------------------------------------------------------------------------------- */
 
-#ifdef FLOAT64
-#define TERMS 17 /* of the series below: what is left out is 1e-17 of the sum, in float 5e-9 */
-#else
-#define TERMS 8
-#endif
-
-/* log(1 + z) for 0 <= z <= 1, as 2 artanh(z / (2 + z)): a series in powers of at most 1/9. */
-INLINE V NAME(log1p_of_unit)(V z) {
-    const V s = z / ((T)2 + z), s2 = s * s;
-    V sum = NAME(all)((T)(1. / (2 * TERMS - 1)));
-    UNROLL for (int i = TERMS - 2; i >= 0; i--) sum = sum * s2 + (T)(1. / (2 * i + 1));
-    return (T)2 * s * sum;
-}
-#undef TERMS
-
-INLINE V NAME(absolute)(V x) { return NAME(choose)(x < 0, -x, x); }
-
 /* The loss of scores x against targets t, and its slope; `a` is a factor, delta, or none; q weighs positive targets. */
 INLINE V NAME(loss_of)(const int kind, V x, V t, V q, T a, V *slope) {
     if (kind == BCE) {
-        const V tail = NAME(exp)(-NAME(absolute)(x)), share = (T)1 + (q - (T)1) * t;
+        const V tail = NAME(exp)(-NAME(magnitude)(x)), share = (T)1 + (q - (T)1) * t;
         *slope = (T)1 - t - share * (NAME(choose)(x >= 0, tail, NAME(all)(1)) / ((T)1 + tail));
-        return ((T)1 - t) * x + share * (NAME(log1p_of_unit)(tail) + NAME(choose)(x < 0, -x, (V){0}));
+        return ((T)1 - t) * x + share * (NAME(log1p)(tail) + NAME(positive)(-x));
     }
-    const V e = x - t, size = NAME(absolute)(e);
+    const V e = x - t, size = NAME(magnitude)(e);
     if (kind == MSE) {
         *slope = 2 * a * e;
         return a * (e * e);

@@ -47,7 +47,7 @@ cdef struct batch_sizes:
 cdef enum:
     SUMMED_ROWS = 64    # that are summed in the type of x: see norm_of.h
     PARTED_ROWS = 512   # from how many on the rows are cut into parts; fewer are not, but their columns into stripes; as in table/norm.py
-    NORM_PARTS = 8
+    NORM_PARTS = PARTS
     STRIPE = 256        # bytes of a row
 
 

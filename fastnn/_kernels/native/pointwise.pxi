@@ -17,13 +17,13 @@ cdef struct point_sizes:
 
 
 cdef struct sums_t:  # in the shared scratch
-    double of_part[8]
+    double of_part[PARTS]
     double scale
     int64_t kind
 
 
 cdef inline Py_ssize_t parts_of(Py_ssize_t size) noexcept nogil:
-    return least(8, ceil_div(size, RUN))
+    return least(PARTS, ceil_div(size, RUN))
 
 
 cdef void add_parts(double* loss, bint add, const sums_t* sums, Py_ssize_t parts, double divisor) noexcept nogil:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from ..kernel import Dims, Kernel, array, image
-from .shared import numbers, positive
+from .shared import PARTS, numbers, positive
 
-PARTS = 8  #: into how many parts rows are cut that are summed: constants of native/norm.pxi
-PARTED_ROWS = 512
+PARTED_ROWS = 512  #: from how many on rows are cut into parts; these are constants of native/norm.pxi
 LAYER_ROWS = 16
 
 

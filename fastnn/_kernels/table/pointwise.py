@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from ..kernel import Dims, Kernel, array
-from .shared import ELEMENTWISE, positive, zeros_and_ones
+from .shared import ELEMENTWISE, PARTS, positive, zeros_and_ones
 
 
 def partial_sums(d: Dims, real: int) -> tuple[int, int]:
-    """Bytes for eight of them, what they are scaled by, and which function it is."""
-    return 8 * 10, 0
+    """Bytes for these, what they are scaled by, and which function it is."""
+    return 8 * (PARTS + 2), 0
 
 
 LOSS = (array("loss", "1", dtype="float64", adds=True), array("dscores", "N *", optional=True))
