@@ -82,7 +82,8 @@ class Checked:
             raise ValueError("class_weight: it needs targets that are labels (N,)")
         if self._table is None:
             classes = self._scores.shape[1]
-            self._table = class_weights(self._class_weight, classes, (labels,) if self.labels is None else self.labels)
+            known = (labels,) if self.labels is None else self.labels
+            self._table = class_weights(self._class_weight, classes, known, getattr(self._loss, "ignore_index", None))
         each: Array = self._table[np.clip(labels, 0, len(self._table) - 1)]  # what a loss ignores has any weight
         return (each if weight is None else each * weight).astype(self._model.dtype)
 
