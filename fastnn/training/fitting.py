@@ -13,7 +13,7 @@ from .._files import StrPath
 from ..layers import Layer
 from ..losses import Loss
 from ..optim import Optimizer
-from .batches import Data, open_data
+from .batches import Batches, Data, open_data
 from .callbacks import Callback, as_callback
 from .checks import check_drop_last, check_loss, check_model, check_optimizer, check_whole
 from .history import History
@@ -97,6 +97,11 @@ def fit(
         check_drop_last(drop_last, data.samples, batch_size)
     validation = None if validation_data is None else _validation(model, validation_data, loss)
     check_metrics(metrics, validation is not None)
+    if isinstance(validation, Batches) and validation.once and (epochs > 1 or metrics):
+        raise ValueError(
+            "validation_data: an iterator is over once it was gone through, but each epoch needs it, and metrics once "
+            "more; a function that returns an iterator is called anew each time"
+        )
     saved = read(resume, hooks)
     step = Step(model, loss, check_optimizer(optimizer, model), data.layout)
     show = shown(progress, epochs)
