@@ -115,9 +115,10 @@ def fit(
         shuffle,
         show,
     )
-    options = {"batch_size": batch_size, "shuffle": shuffle, "drop_last": drop_last, "seed": seed}
+    options: dict[str, Any] = {"batch_size": batch_size, "shuffle": shuffle, "drop_last": drop_last, "seed": seed}
     if saved is not None or any(isinstance(hook, Checkpoint) for hook in hooks):
-        run.kind = described(step, data, validation, {**options, "steps_per_epoch": steps_per_epoch})
+        options.update(steps_per_epoch=steps_per_epoch, metrics=sorted(metrics or ()))
+        run.kind = described(step, data, validation, options)
     model.zero_grad()  # an earlier step may have been broken off half-way
     try:
         run.begin(saved)
