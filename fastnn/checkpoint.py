@@ -30,6 +30,7 @@ _NO_DIGEST = "0" * 64
 _TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BOOL": "?"} | {
     f"{kind}{8 * size}": f"<{kind.lower()}{size}" for kind in "IU" for size in (1, 2, 4, 8)
 }
+_DTYPES = {np.dtype(code) for code in _TYPES.values()}
 _PICKLE = (
     "no safetensors file but a pickle, as torch.save writes it (.pt, .pth), which could run any code if it was read. "
     "In PyTorch, convert it: safetensors.torch.save_file(torch.load('m.pt', weights_only=True), 'm.safetensors') "
@@ -87,6 +88,11 @@ def to_bytes(arrays: Mapping[str, Array], about: Mapping[str, Any]) -> bytes:
     digest = hashlib.sha256(data).hexdigest()
     place = data.index(_NO_DIGEST.encode(), data.index(b'\\"sha256\\"'))
     return data[:place] + digest.encode() + data[place + 64 :]
+
+
+def fits(a: Array) -> bool:
+    """Whether numbers of this dtype can be written and read again."""
+    return a.dtype.newbyteorder("<") in _DTYPES
 
 
 def _about(model: Layer) -> dict[str, Any]:

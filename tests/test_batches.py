@@ -74,6 +74,19 @@ def test_the_same_bits_as_from_memory(tmp_path: Path, shuffle: bool, drop_last: 
         assert x.most == 32
 
 
+@pytest.mark.parametrize("kind", ["map", "rows"])
+def test_lists_beside_what_is_not_in_memory(tmp_path: Path, kind: str) -> None:
+    x = mapped(tmp_path, X) if kind == "map" else Rows(X)
+    weight = np.linspace(0.5, 2, len(X))
+    expected = trained(X, Y, sample_weight=weight)
+    assert trained(x, Y.tolist(), sample_weight=weight.tolist()) == expected
+    assert trained(X.tolist(), Rows(Y), sample_weight=Rows(weight)) == expected
+    with pytest.raises(fn.ShapeError, match=r"^sample_weight: expected 100 entries, one for each sample, got 99"):
+        trained(x, Y, sample_weight=weight[1:].tolist())
+    with pytest.raises(fn.ShapeError, match=r"^sample_weight: expected an entry for each sample, got float"):
+        trained(x, Y, sample_weight=0.5)
+
+
 def test_images_from_a_map(tmp_path: Path) -> None:
     x, y = images()
     found = []
@@ -127,8 +140,14 @@ def test_batches(kind: str) -> None:
 
 def test_batches_as_validation() -> None:
     assert trained(X, Y, lambda: iter(batches(*VALIDATION, 256))) == trained(X, Y)
-    with pytest.raises(ValueError, match=r"^validation x: expected at least one batch in epoch 2, got 0"):
-        trained(X, Y, iter(batches(*VALIDATION, 256)))
+    once = batches(*VALIDATION, 256)
+    metric = {"f": lambda true, predicted: (true == predicted).mean()}
+    for given in (iter(once), (batch for batch in once)):
+        for how in ({}, {"epochs": 1, "metrics": metric}):
+            with pytest.raises(ValueError, match=r"^validation_data: an iterator is over once it was gone through"):
+                trained(X, Y, given, **how)
+    assert trained(X, Y, iter(once), epochs=1) == trained(X, Y, epochs=1)
+    assert trained(X, Y, lambda: iter(once), metrics=metric) == trained(X, Y, metrics=metric)
     assert fn.evaluate(mlp(), batches(X, Y)) == fn.evaluate(mlp(), X, Y, batch_size=32)
 
 

@@ -13,6 +13,9 @@ import pickle
 import struct
 import tarfile
 import threading
+import time
+import tokenize
+import zlib
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -83,9 +86,9 @@ def binary_batch(i: int) -> bytes:
     return np.concatenate([LABELS[i][:, None], IMAGES[i].reshape(COUNT, -1)], 1).tobytes()
 
 
-def archive(members: dict[str, bytes], compress: str = "w:gz") -> bytes:
+def archive(members: dict[str, bytes], compress: str = "w:gz", pax: dict[str, str] | None = None) -> bytes:
     stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode=compress) as tar:
+    with tarfile.open(fileobj=stream, mode=compress, pax_headers=pax) as tar:
         for name, content in members.items():
             info = tarfile.TarInfo(name)
             info.size = len(content)
@@ -388,6 +391,10 @@ DAMAGED: dict[str, tuple[dict[str, bytes], str]] = {
         changed("differences", "train_batch_5.xz", lambda b: lzma.compress(bytes(3072))),
         f"labels.npz: expected {4 * COUNT + 1} labels, one per image, got {5 * COUNT}",
     ),
+    "bad header of an archive": (
+        {"cifar-10-python.tar.gz": archive({"a": b""}, pax={"GNU.sparse.map": "abc"})},
+        "cifar-10-python.tar.gz: truncated or corrupt archive",
+    ),
     "no labels": (changed("differences", "labels.npz", lambda b: b[:-30]), "labels.npz: not a file of labels"),
 }
 
@@ -397,6 +404,34 @@ def test_damaged_files_are_named(tmp_path: Path, case: str) -> None:
     content, message = DAMAGED[case]
     with pytest.raises(DataError, match=message):
         cifar10(put(tmp_path / "mine", content), verify=False)
+
+
+def test_any_damage_to_labels_is_named(tmp_path: Path) -> None:
+    path, rng = tmp_path / "labels.npz", np.random.default_rng(0)
+    stream = io.BytesIO()
+    np.savez_compressed(stream, train=LABELS[:5].ravel(), test_first1000=LABELS[5])
+    for whole in (CONTENTS["differences"]["labels.npz"], stream.getvalue()):
+        for _ in range(1500):
+            content = bytearray(whole)
+            for at in rng.integers(0, len(whole), rng.integers(1, 4)):
+                content[at] = rng.integers(256)
+            path.write_bytes(content)
+            with contextlib.suppress(DataError):
+                cifar._labels(path)
+
+
+@pytest.mark.parametrize(
+    "error", [zlib.error, NotImplementedError, MemoryError, tokenize.TokenError, RuntimeError, SyntaxError]
+)
+def test_any_error_of_a_reader_of_labels_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def broken(*arguments: Any, **options: Any) -> None:
+        raise error("so")
+
+    monkeypatch.setattr(np, "load", broken)
+    with pytest.raises(DataError, match=r"labels\.npz: not a file of labels: so$"):
+        cifar._labels(tmp_path / "labels.npz")
 
 
 # --- pickles ----------------------------------------------------------------------------------------------------------
@@ -496,6 +531,24 @@ HOSTILE: dict[str, bytes] = {
     "a frame of a huge size": b"\x80\x04\x95" + struct.pack("<Q", 2**62),
     "a number of many digits": b"I" + b"9" * 10**6 + b"\n",
     "a shape of many sizes": ARRAY + b"(I1\n(" + b"K\x01" * 100 + b"t" + DTYPE + b"I00\nS'a'\ntb.",
+    "names that take for ever to write": b"\x80\x04]\x94" + b"h\x00h\x00\x86q\x00" * 40 + b"\x8c\x01x\x93.",
+    "a name of many levels": b"\x80\x04" + b"]" * 100_000 + b"a" * 99_999 + b"\x8c\x01x\x93.",
+    "a long name": b"c" + b"a" * 10_000 + b"\nb\n.",
+    "bytes made again and again": b"c_codecs\nencode\nq\x02X\x40\x42\x0f\0"
+    + b"a" * 10**6
+    + b"q\x00Vlatin1\nq\x01"
+    + b"h\x02h\x00h\x01\x86R" * 1000
+    + b".",
+    "bytes of strings made again and again": DTYPE
+    + b"q\x03(X\x40\x42\x0f\0"
+    + b"a" * 10**6
+    + b"q\x00I1000000\ntq\x01"
+    + ARRAY
+    + b"(I1\n(I1000000\nth\x03I00\nh\x00tq\x02"
+    + (ARRAY + b"h\x02b") * 1000
+    + b".",
+    "keys that hash alike": b"}\x8a\x09" + (3 * (2**61 - 1)).to_bytes(9, "little") + b"Ns.",
+    "places in the memo that hash alike": b"Np%d\n." % (2**61 - 1),
     "not a pickle": b"<html>",
     "nothing": b"",
 }
@@ -524,6 +577,23 @@ def test_deep_and_branching_data_takes_no_time() -> None:
     laughs = b"]q\x00" + b"".join(b"(h" + bytes([i]) + b"h" + bytes([i]) + b"lq" + bytes([i + 1]) for i in range(90))
     with pytest.raises(PlainPickleError, match="it calls list"):
         loads(laughs + b"(tR.")
+
+
+def test_many_arrays_that_are_not_built_take_no_time() -> None:
+    made = b"".join(b"h\x01h\x02Rr" + struct.pack("<I", i) for i in range(10, 20_010))
+    names = b"cnumpy.core.multiarray\n_reconstruct\nq\x01cnumpy\nndarray\n(I0\ntS'b'\n\x87q\x02"
+    state = b"(I1\n(I1\nt" + DTYPE + b"I00\nS'a'\ntq\x03"
+    content = names + state + made + b"(" + b"".join(b"j" + struct.pack("<I", i) + b"h\x03b" for i in range(10, 20_010))
+    start = time.perf_counter()
+    found = loads(content + b"lj" + struct.pack("<I", 15) + b"\x86.")
+    assert time.perf_counter() - start < 10  # a search of the memo for each takes minutes
+    assert len(found[0]) == 20_000 and found[1] is found[0][5]
+
+
+def test_an_array_that_is_in_the_memo_twice() -> None:
+    state = b"(I1\n(I1\nt" + DTYPE + b"I00\nS'a'\nt"
+    first, second, third = loads(b"(" + ARRAY + b"p1\np2\n" + state + b"bg1\ng2\nt.")
+    assert isinstance(first, np.ndarray) and first is second is third
 
 
 @given(st.binary(max_size=80), st.sampled_from([b"", b"\x80\x02}q\x00(", ARRAY + b"(", DTYPE, b"\x80\x04\x95"]))

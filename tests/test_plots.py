@@ -169,6 +169,25 @@ def test_any_metric_of_the_history() -> None:
     assert [axes.get_title() for axes in plots.learning_curves(run, metrics="f1").axes] == ["f1"]
 
 
+FORMULAS = ("$5_$", r"$\frac$", "a$b_$^")
+
+
+def test_names_are_no_formulas(tmp_path: Path) -> None:
+    """Between dollars matplotlib reads mathematics, and fails on what is none."""
+    run = SimpleNamespace(loss=[2.0, 1.0], **{"val_$x_$": [1.0, 2.0]})
+    figure = plots.learning_curves({name: run for name in FORMULAS}, tmp_path / "a.svg", metrics=("$x_$", "loss"))
+    drawn(figure)
+    assert [text.get_text() for text in figure.legends[0].get_texts()][:3] == list(FORMULAS)
+    assert figure.axes[0].get_title() == "$x_$"
+    for names in (FORMULAS, ("$", "$$", "$_$"), ("$^", "$", "b")):  # long names are slanted
+        figure = plots.confusion_matrix([0, 1, 2], [0, 1, 1], names, tmp_path / "a.png")
+        drawn(figure)
+        assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == list(names)
+        figure = plots.worst_mistakes(np.zeros((1, 1, 2, 2)), [0], [[0.2, 0.8, 0]], names, path=tmp_path / "a.pdf")
+        check_page(figure)
+        assert f"predicted: {names[1]} (80.0%)\ntrue: {names[0]}" in figure.axes[0].texts[1].get_text()
+
+
 # --- confusion matrix -------------------------------------------------------------------------------------------------
 
 
@@ -296,6 +315,8 @@ def test_a_filter_of_zeros_is_grey() -> None:
         (fn.Linear(4, 2), {"image_shape": (2, 3)}, fn.ShapeError, r"of shape \(2, 3\), got \(2, 4\)"),
         (fn.Linear(4, 2), {"image_shape": (2, 2), "order": "WHC"}, ValueError, "order 'CHW' or 'HWC', got 'WHC'"),
         (fn.ReLU(), {}, ValueError, "ReLU has no weights"),
+        (np.zeros((3, 1, 0, 3)), {}, fn.ShapeError, r"at least one pixel, got \(3, 1, 0, 3\)"),
+        (np.zeros((3, 0)), {"image_shape": (2, 0)}, fn.ShapeError, r"at least one pixel, got \(3, 1, 2, 0\)"),
         ("text", {}, fn.DTypeError, "expected real numbers"),
     ],
 )

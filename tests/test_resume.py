@@ -341,6 +341,76 @@ def test_a_state_that_is_no_json_is_named(tmp_path: Path) -> None:
         fn.fit(network(), X, Y, epochs=1, callbacks=[Strange(), fn.Checkpoint(tmp_path / "run")])
 
 
+def test_arrays_whose_paths_are_alike(tmp_path: Path) -> None:
+    state: dict[Any, Any] = {
+        "a": {"b": np.arange(3)},
+        "a/b": np.ones(2),
+        1: np.zeros(1),
+        "1": np.full(2, 7.5),
+        "a/b'": np.arange(2),
+    }
+
+    class Odd(fn.Callback):
+        found: Any = None
+
+        def state_dict(self) -> Any:
+            return state
+
+        def load_state_dict(self, state: Any) -> None:
+            self.found = state
+
+    path, odd = tmp_path / "run", Odd()
+    for resume in (False, True):
+        fn.fit(network(), X, Y, seed=0, epochs=1, callbacks=[odd, fn.Checkpoint(path)], resume=resume)
+    assert odd.found.keys() == state.keys()
+    np.testing.assert_array_equal(odd.found.pop("a")["b"], np.arange(3))
+    for key, value in odd.found.items():
+        np.testing.assert_array_equal(value, state[key])
+
+
+@pytest.mark.parametrize(
+    "value,what",
+    [
+        (np.ones(2, complex), "dtype complex128"),
+        (np.array(["a"]), "dtype <U1"),
+        (np.ones(2, "M8[s]"), r"dtype datetime64\[s\]"),
+        (np.array([None]), "dtype object"),
+        (np.complex128(1), "complex128"),
+    ],
+)
+def test_numbers_that_no_file_has_are_named(tmp_path: Path, value: Any, what: str) -> None:
+    class Strange(fn.Callback):
+        def state_dict(self) -> dict[str, Any]:
+            return {"z": value}
+
+    path = tmp_path / "run"
+    path.write_bytes(b"before")
+    with pytest.raises(TypeError, match=rf"a checkpoint holds .*got {what} as run/callbacks/0/1/z$"):
+        fn.fit(network(), X, Y, epochs=1, callbacks=[Strange(), fn.Checkpoint(path)])
+    assert path.read_bytes() == b"before" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_other_metrics_are_refused(tmp_path: Path) -> None:
+    def metric(true: Any, predicted: Any) -> Any:
+        return (true == predicted).mean()
+
+    path, how = tmp_path / "run", {"seed": 3, "validation_data": VALIDATION}
+    run({**how, "metrics": {"f": metric}}, path)
+    for metrics, here in (({"g": metric}, r"\.0: \"f\", here \"g\""), ({}, r': \["f"\], here \[\]')):
+        with pytest.raises(ValueError, match=f"^resume: the run there has another metrics{here}"):
+            run({**how, "metrics": metrics}, path, resume=path)
+
+
+@pytest.mark.parametrize("steps", [None, 5])
+def test_batches_that_end_too_early_are_refused(tmp_path: Path, steps: int | None) -> None:
+    path = tmp_path / "run"
+    _, keeping = run({"data": (even, None), "epochs": 2, "steps_per_epoch": steps}, path)
+    path.write_bytes(keeping.files[1])  # after four of the first five
+    few = {"data": (lambda number: list(even(number))[:2], None), "epochs": 2, "steps_per_epoch": steps}
+    with pytest.raises(ValueError, match=r"^x: expected 4 batches before those to go on with in epoch 1, got 2$"):
+        run(few, path, resume=path)
+
+
 # --- kill -9 ----------------------------------------------------------------------------------------------------------
 
 SCRIPT = """

@@ -135,6 +135,20 @@ def test_balanced_is_that_of_scikit_learn() -> None:
         assert found[np.unique(labels)] == pytest.approx(compute("balanced", classes=np.unique(labels), y=labels))
 
 
+@pytest.mark.parametrize("ignored", [-100, 1, CLASSES, 255])
+def test_balanced_does_not_count_what_a_loss_ignores(ignored: int) -> None:
+    labels = np.where(np.arange(100) % 4 == 0, ignored, Y)
+    known = labels[labels != ignored]
+    counts = np.bincount(known, minlength=CLASSES)
+    expected = np.where(counts, len(known) / (np.count_nonzero(counts) * np.maximum(counts, 1)), 1)
+    assert class_weights("balanced", CLASSES, np.array_split(labels, 7), ignored) == pytest.approx(expected)
+    models = mlp(), mlp()
+    loss, weight = fn.CrossEntropyLoss(ignore_index=ignored), dict(enumerate(expected))
+    for model, given in zip(models, ("balanced", weight), strict=True):
+        fn.fit(model, X, labels, loss=loss, class_weight=given, epochs=1, seed=0)
+    assert weights(models[0]) == weights(models[1])
+
+
 BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"sample_weight": WEIGHT[1:]}, fn.ShapeError, r"sample_weight: expected \(100,\).*\(99,\)"),
     ({"sample_weight": -WEIGHT}, ValueError, "sample_weight: expected finite numbers of at least 0"),

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,21 +126,33 @@ def _from_archive(
 def _members(path: Path, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """The files of these names in an archive, in its order. Nothing is ever unpacked to a disk."""
     import tarfile
-    import zlib
 
+    what = "truncated or corrupt archive"
+    with _reading(path, what):
+        archive = tarfile.open(path, "r|gz")  # noqa: SIM115
+    with archive:
+        while True:
+            with _reading(path, what):
+                member = archive.next()
+            if member is None:
+                return
+            if member.name not in names:
+                continue
+            if not member.isreg() or member.size > _LARGEST:
+                raise DataError(f"{path}: {member.name}: expected a file of at most {_LARGEST} bytes")
+            with _reading(path, what):
+                stream = archive.extractfile(member)
+                content = b"" if stream is None else stream.read()
+            yield member.name, content
+
+
+@contextmanager
+def _reading(path: Path, what: str) -> Iterator[None]:
+    """Turns errors into a DataError: on damaged files, readers of the standard library raise errors of any kind."""
     try:
-        with tarfile.open(path, "r|gz") as archive:
-            for member in archive:
-                if member.name not in names:
-                    continue
-                stream = archive.extractfile(member) if member.isreg() else None
-                if stream is None or member.size > _LARGEST:
-                    raise DataError(f"{path}: {member.name}: expected a file of at most {_LARGEST} bytes")
-                yield member.name, stream.read()
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: truncated or corrupt archive: {error}") from error
+        yield
+    except Exception as error:
+        raise DataError(f"{path}: {what}: {str(error)[:200] or type(error).__name__}") from error
 
 
 def _from_folder(parse: Callable[[Path, bytes], Batch]) -> Callable[[Sequence[Path]], list[Batch]]:
@@ -199,13 +212,8 @@ def _differences(paths: Sequence[Path]) -> list[Batch]:
 
 
 def _labels(path: Path) -> Mapping[str, npt.NDArray[np.uint8]]:
-    from zipfile import BadZipFile
-
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            labels = {name: file[name] for name in ("train", "test_first1000")}
-    except (ValueError, KeyError, EOFError, OSError, BadZipFile) as error:
-        raise DataError(f"{path}: not a file of labels: {error}") from error
+    with _reading(path, "not a file of labels"), np.load(path, allow_pickle=False) as file:
+        labels = {name: file[name] for name in ("train", "test_first1000")}
     for name, values in labels.items():
         if values.dtype != np.uint8 or values.ndim != 1:
             raise DataError(f"{path}: expected labels {name} of shape (N,) and dtype uint8, got {_about(values)}")
@@ -216,11 +224,8 @@ def _undone(path: Path) -> npt.NDArray[np.uint8]:
     """(N, 3072) pixels: running sums of the differences, modulo 256, down and across; then green in red and blue."""
     import lzma
 
-    try:
-        with lzma.open(path) as stream:
-            content = stream.read(_LARGEST)
-    except (lzma.LZMAError, EOFError) as error:
-        raise DataError(f"{path}: truncated or corrupt xz file: {error}") from error
+    with _reading(path, "truncated or corrupt xz file"), lzma.open(path) as stream:
+        content = stream.read(_LARGEST)
     if not content or len(content) % _PIXELS:
         raise DataError(f"{path}: expected a multiple of {_PIXELS} bytes, got {len(content)}")
     x = np.frombuffer(content, np.uint8).reshape(-1, *_SHAPE)

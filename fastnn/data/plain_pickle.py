@@ -32,7 +32,7 @@ def loads(content: bytes) -> Any:
         return _Machine().run(content)
     except PlainPickleError:
         raise
-    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, MemoryError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, MemoryError, RecursionError) as error:
         raise PlainPickleError(f"damaged or truncated: {type(error).__name__}: {str(error)[:200]}") from error
 
 
@@ -53,6 +53,9 @@ class _Dtype:
 
 class _Unbuilt:
     """An array of which only BUILD will tell the content."""
+
+    def __init__(self) -> None:
+        self.keys: set[int] = set()  # where it is in the memo, or was
 
 
 def _about(value: Any) -> str:
@@ -110,8 +113,13 @@ _LITERALS = {
     *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
     *("SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"),
 }
-_KEYS = (str, bytes, int, float, bool)
+_KEYS = (str, bytes, float, bool)
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+
+
+def _is_key(value: Any) -> bool:
+    """Whether it may be a key: others may take for ever to hash, or, like multiples of 2**61 - 1, all hash alike."""
+    return type(value) in _KEYS or (type(value) is int and value.bit_length() < 61)
 
 
 class _Machine:
@@ -121,10 +129,12 @@ class _Machine:
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
+        self.room = 0  # how many bytes may still be made: what is in the memo can be copied again and again
 
     def run(self, content: bytes) -> Any:
         import pickletools  # only describes pickles; it takes time to import
 
+        self.room = 4 * len(content) + 1_000_000
         for opcode, argument, _ in pickletools.genops(content):
             name = opcode.name
             if name == "STOP":
@@ -141,7 +151,11 @@ class _Machine:
         raise PlainPickleError("truncated")
 
     def put(self, key: int) -> None:
-        self.memo[key] = self.stack[-1]
+        if key.bit_length() > 32:
+            raise PlainPickleError("damaged: expected a place in the memo")
+        value = self.memo[key] = self.stack[-1]
+        if type(value) is _Unbuilt:
+            value.keys.add(key)
 
     def memoize(self, argument: None) -> None:
         self.put(len(self.memo))
@@ -178,7 +192,7 @@ class _Machine:
         target = self.stack[-1]
         if type(target) is not dict or len(items) % 2:
             raise PlainPickleError("damaged: expected a dict and its items")
-        if not all(type(key) in _KEYS for key in items[::2]):  # others may take for ever to hash
+        if not all(_is_key(key) for key in items[::2]):
             raise PlainPickleError("expected strings or numbers as keys of a dict")
         target.update(zip(items[::2], items[1::2], strict=True))
 
@@ -188,19 +202,28 @@ class _Machine:
 
     def named(self, name: str) -> None:
         if name not in _FUNCTIONS:
-            raise PlainPickleError(f"it holds more than data: it asks for {name.replace(' ', '.')}")
+            raise PlainPickleError(f"it holds more than data: it asks for {name[:80].replace(' ', '.')}")
         self.stack.append(_Global(name))
 
     def stack_global(self, argument: None) -> None:
         module, name = self.last(2)
+        if type(module) is not str or type(name) is not str:  # others may take for ever to write
+            raise PlainPickleError("damaged: expected names")
         self.named(f"{module} {name}")
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What a function makes of arguments, all of which it may copy."""
+        self.room -= sum(len(value) for value in arguments if isinstance(value, str | bytes | bytearray))
+        if self.room < 0:
+            raise PlainPickleError("it makes far more data than it holds")
+        return function(*arguments)
 
     def reduce(self, argument: None) -> None:
         called, arguments = self.last(2)
         function = _FUNCTIONS[called.name] if type(called) is _Global else None
         if function is None or type(arguments) is not tuple:
             raise PlainPickleError(f"it holds more than data: it calls {_about(called)}")
-        self.stack.append(function(*arguments))
+        self.stack.append(self.call(function, *arguments))
 
     def build(self, argument: None) -> None:
         target, state = self.last(2)
@@ -212,8 +235,9 @@ class _Machine:
             self.stack.append(target)
         elif type(target) is _Unbuilt:
             _, shape, dtype, by_columns, buffer = state
-            array = _array(buffer, dtype, shape, "F" if by_columns else "C")
-            self.memo.update({key: array for key, value in self.memo.items() if value is target})
+            array = self.call(_array, buffer, dtype, shape, "F" if by_columns else "C")
+            self.memo.update({key: array for key in target.keys if self.memo[key] is target})
+            target.keys.clear()
             self.stack.append(array)
         else:
             raise PlainPickleError(f"it holds more than data: it sets the state of {_about(target)}")

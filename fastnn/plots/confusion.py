@@ -60,8 +60,9 @@ def confusion_matrix(
         colorbar=False,
         ax=axes,
     )
-    if longest > 3:
-        axes.set_xticks(axes.get_xticks(), axes.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
+    slant: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if longest > 3 else {}
+    axes.set_xticks(range(len(names)), names, parse_math=False, **slant)
+    axes.set_yticks(range(len(names)), names, parse_math=False)
     correct = int(np.sum(true == predicted))
     title = f"Accuracy {100 * correct / len(true):.2f} % ({correct} of {len(true)}){_CELLS[normalize]}"
     axes.set(title=title, xlabel="predicted class", ylabel="true class")

@@ -74,7 +74,8 @@ def _draw(axes: Axes, runs: Mapping[str, Any], metric: str) -> None:
                 axes.plot(range(1, len(values) + 1), values, style, color=colour, label=label, **dots)
     axes.set_xlim(0.5, max(epochs, 1) + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
-    axes.set(title=title, xlabel="epoch", ylabel=unit)
+    axes.set_title(title, parse_math=False)
+    axes.set(xlabel="epoch", ylabel=unit)
     axes.grid(alpha=0.3)
 
 
@@ -100,6 +101,8 @@ def _name_runs(figure: Figure, panels: Sequence[Axes], runs: Mapping[str, Any]) 
     entries += [Line2D([], [], color="0.4", ls=line.get_linestyle(), label=line.get_label()) for line in drawn]
     columns = 1 + len(entries) // 30
     legend = figure.legend(handles=entries, loc="outside right center", ncols=columns, frameon=False)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     box = legend.get_window_extent()
     width, height = figure.get_size_inches()
     figure.set_size_inches(width + box.width / figure.dpi, max(height, box.height / figure.dpi + 0.2))

@@ -42,7 +42,7 @@ def filters(
     largest = np.abs(pictures).max(axis=(1, 2, 3), keepdims=True, initial=1e-30)
     count, height, width, _ = pictures.shape
     title = f"{name}{count} filters, {height}x{width}\neach scaled by itself, grey is 0"
-    columns = math.ceil(math.sqrt(count * height / max(width, 1)))
+    columns = math.ceil(math.sqrt(count * height / width))
     size = max(0.25, min(0.8, 8 / max(columns, 1)))
     return written(_grid(0.5 + 0.5 * pictures / largest, title, columns, size=size), path)
 
@@ -114,6 +114,8 @@ def _pictures(a: Array, image_shape: Sequence[int] | None, order: str, what: str
     pictures: Array = a.transpose(0, 2, 3, 1) if order == "CHW" else a
     if pictures.shape[3] not in (1, 3):
         raise ShapeError(f"{what}: expected pictures of 1 or 3 channels ({order}), got {a.shape}")
+    if 0 in pictures.shape[1:3]:
+        raise ShapeError(f"{what}: expected pictures of at least one pixel, got {a.shape}")
     return pictures if a.dtype == np.uint8 else pictures.astype(np.float64)
 
 
@@ -158,7 +160,8 @@ def _grid(pictures: Array, title: str, columns: int, *, size: float, labels: Seq
 
     figure: Figure = figure_class()(figsize=(page_x, page_y))
     axes = figure.add_axes((0, 0, 1, 1))  # the whole page, measured in inches from its upper left corner
-    axes.text(page_x / 2, 0.1, title, ha="center", va="top", fontsize=9)
+    plain: dict[str, Any] = {"ha": "center", "fontsize": 9, "parse_math": False}  # names may have dollars in them
+    axes.text(page_x / 2, 0.1, title, va="top", **plain)
     for i, picture in enumerate(pictures):
         x = (page_x - columns * step_x) / 2 + i % columns * step_x + (step_x - width) / 2
         y = top + i // columns * step_y + _LINE * lines
@@ -166,7 +169,7 @@ def _grid(pictures: Array, title: str, columns: int, *, size: float, labels: Seq
         axes.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor="0.6", linewidth=1))  # white ends here
         axes.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest", extent=(x, x + width, y + height, y))
         if labels:
-            axes.text(x + width / 2, y - 0.03, labels[i], ha="center", va="bottom", fontsize=9, linespacing=1.1)
+            axes.text(x + width / 2, y - 0.03, labels[i], va="bottom", linespacing=1.1, **plain)
     axes.set(xlim=(0, page_x), ylim=(page_y, 0), aspect="auto")
     axes.set_axis_off()
     return figure

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import _kernels as k
+from .._arrays import as_array
 from .._errors import DTypeError, ShapeError
 from .._kernels import Array
 from ..layers import Layer
@@ -83,7 +84,8 @@ class Checked:
             raise ValueError("class_weight: it needs targets that are labels (N,)")
         if self._table is None:
             classes = self._scores.shape[1]
-            self._table = class_weights(self._class_weight, classes, (labels,) if self.labels is None else self.labels)
+            known = (labels,) if self.labels is None else self.labels
+            self._table = class_weights(self._class_weight, classes, known, getattr(self._loss, "ignore_index", None))
         each: Array = self._table[np.clip(labels, 0, len(self._table) - 1)]  # what a loss ignores has any weight
         return (each if weight is None else each * weight).astype(self._model.dtype)
 
@@ -151,7 +153,7 @@ class Batches:
 
     def __init__(self, check: Checked, batches: Any, steps: int | None) -> None:
         self._check, self._batches, self.steps = check, batches, steps
-        self._once = not callable(batches) and iter(batches) is batches  # an iterator, which goes on in the next epoch
+        self.once = not callable(batches) and iter(batches) is batches  #: an iterator, which goes on in the next epoch
         self._taken = 0  # of an iterator
         self.layout = Layout()  # that of the first batch, and then of all
         self._known = False
@@ -159,16 +161,22 @@ class Batches:
     def read_epoch(self, number: int, skip: int) -> Iterator[Slots]:
         """The batches of an epoch (from 0), but for the first few, which were there before."""
         found, at = self._begin(number), skip
-        if self._once:
+        if self.once:
             skip = max(0, number * (self.steps or 0) + skip - self._taken)
-        self._taken += sum(1 for _ in islice(found, skip))
+        skipped = sum(1 for _ in islice(found, skip))
+        if skipped < skip:
+            raise ValueError(
+                f"{self._check.prefix}x: expected {skip} batches before those to go on with in epoch {number + 1}, "
+                f"got {skipped}"
+            )
+        self._taken += skipped
         for batch in islice(found, None if self.steps is None else self.steps - at):
             self._taken += 1
             yield self._checked(batch, f", batch {at}")
             at += 1
         if at < (self.steps or 1):
             wanted = "at least one batch" if self.steps is None else f"{self.steps} batches (steps_per_epoch)"
-            hint = "; a function that returns an iterator is called anew for each epoch" if self._once else ""
+            hint = "; a function that returns an iterator is called anew for each epoch" if self.once else ""
             raise ValueError(f"{self._check.prefix}x: expected {wanted} in epoch {number + 1}, got {at}{hint}")
 
     def _begin(self, number: int) -> Iterator[Any]:
@@ -228,7 +236,9 @@ def open_data(
         raise ValueError("steps_per_epoch: it is for an iterable of batches; arrays are gone through in each epoch")
     if any(_is_lazy(a) for a in (x, *(y if isinstance(y, tuple) else (y,)))):
         heads = isinstance(y, tuple) and all(hasattr(a, "__len__") for a in y)
-        return Lazy(check, x, y if heads or _is_lazy(y) else np.asarray(y), sample_weight)
+        y = tuple(_indexed(a, f"{prefix}y") for a in y) if heads else _indexed(y, f"{prefix}y")
+        weight = None if sample_weight is None else _indexed(sample_weight, f"{prefix}sample_weight")
+        return Lazy(check, _indexed(x, f"{prefix}x"), y, weight)
     return Arrays(check, x, y, sample_weight, repeated)
 
 
@@ -241,6 +251,16 @@ def _is_lazy(a: Any) -> bool:
         return isinstance(a, np.memmap)
     in_memory = any(hasattr(a, name) for name in ("__array_interface__", "__array_ufunc__", "__dlpack__"))
     return hasattr(a, "__len__") and hasattr(a, "__getitem__") and not in_memory
+
+
+def _indexed(a: Any, what: str) -> Any:
+    """What takes slices and arrays of indices: `a` itself if it is to be read batch by batch, else an array."""
+    if _is_lazy(a):
+        return a
+    found = as_array(a, what)
+    if not found.ndim:
+        raise ShapeError(f"{what}: expected an entry for each sample, got {type(a).__name__}")
+    return found
 
 
 def _gives_batches(x: Any) -> bool:

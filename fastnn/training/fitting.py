@@ -13,7 +13,7 @@ from .._files import StrPath
 from ..layers import Layer
 from ..losses import Loss
 from ..optim import Optimizer
-from .batches import Data, open_data
+from .batches import Batches, Data, open_data
 from .callbacks import Callback, as_callback
 from .checks import as_loss, check_drop_last, check_metrics, check_model, check_optimizer, check_whole
 from .history import History
@@ -99,6 +99,11 @@ def fit(
     check_metrics(metrics)
     if metrics and validation is None:
         raise ValueError("metrics: they are measured on validation_data, of which there is none")
+    if isinstance(validation, Batches) and validation.once and (epochs > 1 or metrics):
+        raise ValueError(
+            "validation_data: an iterator is over once it was gone through, but each epoch needs it, and metrics once "
+            "more; a function that returns an iterator is called anew each time"
+        )
     saved = read(resume, hooks)
     step = Step(model, loss, check_optimizer(optimizer, model), data.layout)
     show = shown(progress, epochs)
@@ -112,9 +117,10 @@ def fit(
         shuffle,
         show,
     )
-    options = {"batch_size": batch_size, "shuffle": shuffle, "drop_last": drop_last, "seed": seed}
+    options: dict[str, Any] = {"batch_size": batch_size, "shuffle": shuffle, "drop_last": drop_last, "seed": seed}
     if saved is not None or any(isinstance(hook, Checkpoint) for hook in hooks):
-        run.kind = described(step, data, validation, {**options, "steps_per_epoch": steps_per_epoch})
+        options.update(steps_per_epoch=steps_per_epoch, metrics=sorted(metrics or ()))
+        run.kind = described(step, data, validation, options)
     model.zero_grad()  # an earlier step may have been broken off half-way
     try:
         run.begin(saved)

@@ -20,7 +20,7 @@ import numpy as np
 
 from .._files import StrPath, check_folder, write_bytes
 from .._kernels import Array
-from ..checkpoint import CheckpointError, architecture, from_bytes, short, to_bytes
+from ..checkpoint import CheckpointError, architecture, fits, from_bytes, short, to_bytes
 from ..layers import Layer
 from .batches import Data
 from .callbacks import Callback
@@ -209,14 +209,19 @@ def _packed(value: Any, path: str, arrays: dict[str, Array]) -> Any:
     if value is None or isinstance(value, bool | int | float | str):  # the first: most are numbers of the history
         return value
     if isinstance(value, np.ndarray):
-        arrays[path] = np.array(value, order="C")
-        return {"array": path}
+        if not fits(value):
+            raise TypeError(f"a checkpoint holds whole and real numbers and bool, got dtype {value.dtype} as {path}")
+        name = path
+        while name in arrays:  # names with slashes, and the keys 1 and "1", lead to the same path
+            name += "'"
+        arrays[name] = np.array(value, order="C")
+        return {"array": name}
     if isinstance(value, Mapping):
         return {"items": [[key, _packed(inner, f"{path}/{key}", arrays)] for key, inner in value.items()]}
     if isinstance(value, tuple | list):
         inner = [_packed(part, f"{path}/{i}", arrays) for i, part in enumerate(value)]
         return {"tuple": inner} if isinstance(value, tuple) else inner
-    if isinstance(value, np.generic):
+    if isinstance(value, np.generic) and fits(np.asarray(value)):
         return value.item()
     raise TypeError(f"a checkpoint holds arrays and JSON values, got {type(value).__name__} as {path}")
 

@@ -32,17 +32,20 @@ def batch_weights(samples: int, batch_size: int, each: Array | None) -> Array:
     return weights
 
 
-def class_weights(class_weight: Any, classes: int, labels: Iterable[Array]) -> Array:
+def class_weights(class_weight: Any, classes: int, labels: Iterable[Array], ignore_index: int | None = None) -> Array:
     """(classes,) float64: the weight of each class.
 
     class_weight: an array of them; a dictionary, in which classes left out have 1; or ``"balanced"``, scikit-learn's
-    samples / (classes that occur · samples of the class), for which `labels` are gone through.
+    samples / (classes that occur · samples of the class), for which `labels` are gone through; those that are no
+    class, or `ignore_index`, do not count.
     """
     table = np.ones(classes)
     if isinstance(class_weight, str):
         if class_weight != "balanced":
             raise ValueError(f"class_weight: expected 'balanced', a dictionary or an array, got {class_weight!r}")
-        counts = np.sum([np.bincount(part[part >= 0], minlength=classes) for part in labels], axis=0)
+        counts = np.sum([np.bincount(part[(part >= 0) & (part < classes)], minlength=classes) for part in labels], 0)
+        if ignore_index is not None and 0 <= ignore_index < classes:
+            counts[ignore_index] = 0
         occur = counts > 0
         table[occur] = counts.sum() / (occur.sum() * counts[occur])
     elif isinstance(class_weight, Mapping):
