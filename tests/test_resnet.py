@@ -119,6 +119,7 @@ def test_ten_steps_are_pytorchs(dtype: str, lr: float, tolerance: float) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_three_epochs_of_cifar10() -> None:
     try:
         data = cifar10(download=False)
