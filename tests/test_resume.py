@@ -396,7 +396,7 @@ def test_other_metrics_are_refused(tmp_path: Path) -> None:
 
     path, how = tmp_path / "run", {"seed": 3, "validation_data": VALIDATION}
     run({**how, "metrics": {"f": metric}}, path)
-    for metrics, here in (({"g": metric}, r"\.0: \"f\", here \"g\""), ({}, r': \["f"\], here \[\]')):
+    for metrics, here in (({"g": metric}, r"\.0: 'f', here 'g'"), ({}, r": \['f'\], here \[\]")):
         with pytest.raises(ValueError, match=f"^resume: the run there has another metrics{here}"):
             run({**how, "metrics": metrics}, path, resume=path)
 
