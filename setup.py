@@ -72,6 +72,10 @@ def extensions() -> list[Extension]:
 class BuildKernels(build_ext):
     """Stops with one message that names the way out where there is no suitable compiler."""
 
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
     def run(self) -> None:
         try:
             super().run()

@@ -52,6 +52,7 @@ def every_backend_here() -> dict[str, Backend]:
 BACKENDS = every_backend_here()
 
 every_backend = pytest.mark.parametrize("backend", BACKENDS)
+every_native = pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "reference"])
 every_dtype = pytest.mark.parametrize("dtype", REAL)
 
 
@@ -156,7 +157,7 @@ def test_optional_inputs(backend: str, name: str, sample: Sample, dtype: str) ->
             assert_contract(backend, kernel, [*inputs[:i], None, *inputs[i + 1 :]], params, dtype, "stored")
 
 
-@every_backend
+@every_native
 @every_case(lambda kernel, dtype: kernel.name in SPECIAL and dtype in REAL)
 def test_special_values(backend: str, name: str, sample: Sample, dtype: str) -> None:
     kernel = TABLE[name]
@@ -232,7 +233,7 @@ def test_outputs_left_out(backend: str, name: str, sample: Sample, dtype: str) -
                 assert_close(arg.name, f, e, tolerance(kernel, dtype))
 
 
-@every_backend
+@every_native
 @every_case()
 def test_same_call_gives_the_same_bits(backend: str, name: str, sample: Sample, dtype: str) -> None:
     kernel = TABLE[name]
@@ -336,7 +337,7 @@ LARGE: tuple[tuple[tuple[str, ...], Sample], ...] = (
 )
 
 
-@pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "reference"])
+@every_native
 @every_dtype
 @pytest.mark.parametrize(
     "name,sample",
