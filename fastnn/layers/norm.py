@@ -97,7 +97,7 @@ class _BatchNorm(Layer):
 
     def _as_images(self, x: Array) -> Array:
         """x seen as images (N, C, H, W)."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not define which inputs it takes")
 
 
 def _as_row(gradient: Target) -> Target:
