@@ -219,7 +219,7 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
         if state.error:
             raise state.error
         print("on the way", file=sys.stderr)
-        return {"ours": state.ours}, [Check.at_least("a number", "about 1", state.ours, 0.9)]
+        return courses.Found({"ours": state.ours}, [Check.at_least("a number", "about 1", state.ours, 0.9)])
 
     monkeypatch.setitem(courses.RESULTS, "made-up", "a test")
     monkeypatch.setitem(sys.modules, "fastnn.courses.made_up", SimpleNamespace(SEED=5, run=run))
@@ -240,7 +240,7 @@ def test_reproduce_as_json(run: Run, made_up: SimpleNamespace, ours: float, stat
     done = run("reproduce", "made-up", "--json", "--out", "o", "--threads", "1")
     found = done.json
     assert done.status == status
-    assert list(found) == ["name", "seconds", "threads", "isa", "seed", "metrics", "checks"]
+    assert list(found) == ["name", "seconds", "threads", "isa", "seed", "metrics", "checks", "notes", "pictures"]
     written = ours if ours in (1.0, 0.5) else None
     assert found["metrics"] == {"ours": written} and found["threads"] == 1 and found["isa"] == k.isa()
     assert found["checks"] == [

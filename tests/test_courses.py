@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import fastnn as fn
 from fastnn import courses
-from fastnn.courses import Check, Report, data_folder, mnist_cnn
+from fastnn.courses import Check, Found, Report, data_folder, mnist_cnn
 from fastnn.courses.report import table, to_json, write_json
 from fastnn.data import Dataset
 
@@ -36,7 +36,7 @@ def strictly(text: str) -> Any:
 
 
 def report(*checks: Check) -> Report:
-    return Report("a-name", 1.5, 2, "base", 3, {"loss": 0.5, "worst": NAN}, checks)
+    return Report("a-name", 1.5, 2, "base", 3, Found({"loss": 0.5, "worst": NAN}, checks, ["By the way."]))
 
 
 # --- reports ----------------------------------------------------------------------------------------------------------
@@ -46,6 +46,13 @@ def report(*checks: Check) -> Report:
 def test_bounds(ours: float, reaches: bool, exceeds: bool) -> None:
     assert Check.at_least("x", "about 1", ours, 0.95) == Check("x", "about 1", ours, ">= 0.95", reaches)
     assert Check.above("x", "about 1", ours, 0.95) == Check("x", "about 1", ours, "> 0.95", exceeds)
+
+
+def test_distances() -> None:
+    assert Check.within("x", 0.25, 0.375, 0.125) == Check("x", "0.25", 0.375, "± 0.125", True)
+    assert not Check.within("x", 0.25, 0.375, 0.12).holds and not Check.within("x", 1, NAN, 9).holds
+    assert Check.within("x", 0.25, 0.5, 0.1, around=0.45) == Check("x", "0.25", 0.5, "0.45 ± 0.1", True)
+    assert Check.below("x", "", 1, 2).holds and not Check.below("x", "", 2, 2).holds
 
 
 def test_nan_meets_no_bound() -> None:
@@ -72,6 +79,8 @@ def test_report_as_json(tmp_path: Path) -> None:
         "seed": 3,
         "metrics": {"loss": 0.5, "worst": None},
         "checks": [{"what": "a", "course": "about 1", "ours": None, "must": ">= 1", "holds": False}],
+        "notes": ["By the way."],
+        "pictures": {},
     }
     assert os.listdir(tmp_path) == ["report.json"]
 
@@ -79,10 +88,11 @@ def test_report_as_json(tmp_path: Path) -> None:
 def test_report_as_a_table() -> None:
     found = report(Check("accuracy", "about .93", 0.92345678, ">= 0.9", True), Check("b", "1", NAN, "> 2", False))
     assert found.summary().splitlines() == [
-        "what     | course    | ours     | must   | holds",
-        "---------+-----------+----------+--------+------",
-        "accuracy | about .93 | 0.923457 | >= 0.9 | yes",
-        "b        | 1         | nan      | > 2    | NO",
+        "what     | course    | ours       | must   | holds",
+        "---------+-----------+------------+--------+------",
+        "accuracy | about .93 | 0.92345678 | >= 0.9 | yes",
+        "b        | 1         | nan        | > 2    | NO",
+        "By the way.",
         "a-name: 1.5 s (threads 2, base, seed 3)",
     ]
 
@@ -149,7 +159,7 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     def run(*, seed: int, out: Path | None = None, progress: bool = False, epochs: int = 7) -> Any:
         calls.append({"seed": seed, "out": out, "epochs": epochs})
-        return {"loss": 1.0}, [Check("a", "1", 1.0, "= 1", True)]
+        return Found({"loss": 1.0}, [Check("a", "1", 1.0, "= 1", True)])
 
     monkeypatch.setitem(courses.RESULTS, "made-up", "a test")
     monkeypatch.setitem(sys.modules, "fastnn.courses.made_up", SimpleNamespace(SEED=5, run=run))
@@ -160,7 +170,7 @@ def test_reproduce(made_up: list[dict[str, Any]], tmp_path: Path) -> None:
     found = courses.reproduce("made-up", out=tmp_path / "a" / "b", epochs=None)
     assert made_up == [{"seed": 5, "out": tmp_path / "a" / "b", "epochs": 7}]
     assert strictly((tmp_path / "a" / "b" / "report.json").read_text()) == found.as_dict() | {
-        "checks": [vars(check) for check in found.checks]
+        "checks": [vars(check) for check in found.found.checks]
     }
     assert (found.name, found.seed, found.threads) == ("made-up", 5, fn.get_num_threads())
     assert found.seconds >= 0 and found.holds
@@ -224,13 +234,15 @@ def test_mnist_cnn_runs(small_mnist: Dataset, tmp_path: Path) -> None:
         "learning_curve.png",
         "model.safetensors",
         "report.json",
+        "worst_mistakes.png",
     ]
-    metrics = found.metrics
-    assert [check.ours for check in found.checks] == [
+    assert sorted(found.found.pictures) == ["confusion_matrix.png", "learning_curve.png", "worst_mistakes.png"]
+    metrics = found.found.metrics
+    assert [check.ours for check in found.found.checks] == [
         metrics["epoch_1_training_accuracy"],
         metrics["epoch_1_validation_accuracy"],
     ]
-    assert metrics["training_accuracy"] > metrics["epoch_1_training_accuracy"] > 0.2
+    assert metrics["training_accuracy"] > metrics["epoch_1_training_accuracy"] > 0.15
     assert metrics["epochs"] == 2 and found.seed == 12321
     test = fn.evaluate(fn.load(tmp_path / "model.safetensors"), small_mnist.x_test[:96], small_mnist.y_test[:96])
     assert metrics["test_accuracy"] == test["accuracy"]

@@ -1,9 +1,9 @@
 """Published results of deep-learning courses, reproduced: ``fastnn reproduce NAME``.
 
 One module per result. It is imported when its result is asked for, and has a `SEED`, the course's own, and a function
-``run(*, seed, out, progress, …)`` that returns metrics by name and the checks; with `progress` it shows on standard
-error how far it is. What else `run` takes by keyword is what a caller may set: `epochs`; `data` and `download`, which
-say where the data set comes from.
+``run(*, seed, out, progress, …)`` that returns a `Found`; with `progress` it shows on standard error how far it is.
+What else `run` takes by keyword is what a caller may set: `epochs`; `data` and `download`, which say where the data set
+comes from. What the results of one course share stands in a module named after it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from .. import _kernels as k
 from .._files import StrPath
-from .report import Check, Report
+from .report import Check, Found, Report
 
 #: One line on each result that can be reproduced, by name; the module's name has underscores for hyphens.
 RESULTS = {
@@ -45,9 +45,9 @@ def reproduce(name: str, *, seed: int | None = None, out: StrPath | None = None,
         folder.mkdir(parents=True, exist_ok=True)  # before hours of training, not after
     seed = experiment.SEED if seed is None else seed
     start = time.perf_counter()
-    metrics, checks = experiment.run(seed=seed, out=folder, **options)
+    found = experiment.run(seed=seed, out=folder, **options)
     seconds = time.perf_counter() - start
-    report = Report(name, seconds, k.get_num_threads(), k.isa(), seed, metrics, tuple(checks))
+    report = Report(name, seconds, k.get_num_threads(), k.isa(), seed, found)
     if folder is not None:
         report.write(folder / "report.json")
     return report
@@ -61,4 +61,4 @@ def data_folder(data: StrPath | None, name: str) -> Path | None:
     return folder / name if (folder / name).is_dir() else folder
 
 
-__all__ = ["RESULTS", "Check", "Report", "data_folder", "reproduce"]
+__all__ = ["RESULTS", "Check", "Found", "Report", "data_folder", "reproduce"]

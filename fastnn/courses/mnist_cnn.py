@@ -1,9 +1,7 @@
 """MITx 6.86x, "Machine Learning with Python", project 3: a convolutional network on MNIST.
 
 The course's figures: about 93 % training and 98 % validation accuracy after one epoch, over 99 % test accuracy after
-ten. Its accuracies are means over batches of 32, the remainder dropped, in training and in evaluation. The training
-accuracy is that of the batches as they are trained on, dropout included. The course draws the initial weights in
-PyTorch; here `fastnn.manual_seed` draws them, from the same distributions.
+ten. The initial weights are those that PyTorch draws; dropout's choices are fastnn's own.
 """
 
 from __future__ import annotations
@@ -14,9 +12,9 @@ import numpy as np
 
 import fastnn as fn
 
-from . import Check, data_folder
+from . import Check, Found, mitx
 
-SEED = 12321
+SEED = mitx.SEED
 BATCH = 32
 
 
@@ -44,44 +42,28 @@ def run(
     data: Path | None = None,
     download: bool = True,
     progress: bool = False,
-) -> tuple[dict[str, float], list[Check]]:
+) -> Found:
     """Train for `epochs`, at least 1, then test.
 
     seed: of the order of the images, below 2**32, the initial weights and dropout
-    out: the folder for the model, the learning curves and the confusion matrix of the test images
+    out: the folder for the model and the pictures
     """
     if out is not None:
         fn.plots.figure.require()  # before the training, not after
-    images = fn.data.mnist(data_folder(data, "mnist"), divisor=256, download=download)
-    held_out = len(images.x_train) // 10
-    x, y = images.x_train[:-held_out], images.y_train[:-held_out]
-    whole = held_out // BATCH * BATCH  # without the remainder, a mean over images is the course's mean over batches
-    validation = images.x_train[-held_out:][:whole], images.y_train[-held_out:][:whole]
-    order = np.random.RandomState(seed).permutation(len(x))  # the draws of np.random.seed and np.random.shuffle
-
-    fn.manual_seed(seed)
+    split = mitx.mnist(seed, data=data, download=download)
+    fn.init.torch_manual_seed(seed)
     model = network()
-    history = fn.fit(
+    history = mitx.train(
         model,
-        x[order],
-        y[order],
+        split,
         loss=fn.CrossEntropyLoss(),
         optimizer=fn.SGD(lr=0.01, momentum=0.9, nesterov=True),
         batch_size=BATCH,
         epochs=epochs,
-        shuffle=False,  # the same batches in the same order every epoch, as in the course
-        drop_last=True,
-        validation_data=validation,
         progress=progress,
     )
-    if history.interrupted:
-        raise KeyboardInterrupt
-    test = fn.evaluate(model, images.x_test, images.y_test, batch_size=BATCH, drop_last=True)
-    if out is not None:
-        fn.save(model, out / "model.safetensors")
-        fn.plots.learning_curves(history, out / "learning_curve.png")
-        classes = model.predict(images.x_test)
-        fn.plots.confusion_matrix(images.y_test, classes, images.class_names, out / "confusion_matrix.png")
+    test = fn.evaluate(model, *split.test, batch_size=BATCH, drop_last=True)
+    pictures = {} if out is None else write(out, model, history, split)
     metrics = {
         "epochs": epochs,
         "epoch_1_training_accuracy": history.accuracy[0],
@@ -94,7 +76,22 @@ def run(
         "test_accuracy": test["accuracy"],
         "seconds_per_epoch": float(np.median(history.seconds)),
     }
-    return metrics, checks(epochs, metrics)
+    return Found(metrics, checks(epochs, metrics), pictures=pictures)
+
+
+def write(out: Path, model: fn.Sequential, history: fn.History, split: mitx.Split) -> dict[str, str]:
+    """The model, and pictures of its training and of its mistakes; returns what each picture shows."""
+    fn.save(model, out / "model.safetensors")
+    p = model.predict_proba(split.test.x)
+    names = split.class_names
+    fn.plots.learning_curves(history, out / "learning_curve.png")
+    fn.plots.confusion_matrix(split.test.y, p.argmax(1), names, out / "confusion_matrix.png")
+    fn.plots.worst_mistakes(*split.test, p, names, path=out / "worst_mistakes.png")
+    return {
+        "learning_curve.png": "Loss and accuracy over the epochs",
+        "confusion_matrix.png": "Test images by their digit and by what the network took them for",
+        "worst_mistakes.png": "The test images that the network got wrong with the least doubt",
+    }
 
 
 def checks(epochs: int, metrics: dict[str, float]) -> list[Check]:

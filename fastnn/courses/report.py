@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,33 @@ class Check:
         """A check that holds for more than `bound`."""
         return cls(what, course, ours, f"> {bound:g}", bool(ours > bound))
 
+    @classmethod
+    def below(cls, what: str, course: str, ours: float, bound: float) -> Check:
+        """A check that holds for less than `bound`."""
+        return cls(what, course, ours, f"< {bound:g}", bool(ours < bound))
+
+    @classmethod
+    def within(cls, what: str, course: float, ours: float, tolerance: float, *, around: float | None = None) -> Check:
+        """A check that holds no further than `tolerance` from the course's figure, or from `around`."""
+        middle, near = (course, "") if around is None else (around, f"{around:g} ")
+        return cls(what, repr(float(course)), ours, f"{near}± {tolerance:g}", bool(abs(ours - middle) <= tolerance))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an experiment found.
+
+    metrics: all numbers by name; lists of numbers, and dictionaries of them, may stand among them
+    checks: one per figure of the course that such a run can be held against
+    notes: what a reader of the figures has to know, a sentence or two each
+    pictures: what each picture shows, by the name of its file in `out`; none without `out`
+    """
+
+    metrics: dict[str, Any]
+    checks: Sequence[Check]
+    notes: Sequence[str] = ()
+    pictures: Mapping[str, str] = field(default_factory=dict)
+
 
 @dataclass(frozen=True)
 class Report:
@@ -49,8 +76,7 @@ class Report:
     seconds: wall-clock time, reading the data and drawing pictures included
     threads, isa: how many threads computed, with which instruction set ("none" without compiled kernels)
     seed: of everything random
-    metrics: all numbers found, by name
-    checks: one per figure of the course that such a run can be held against
+    found: metrics, checks, notes and pictures
     """
 
     name: str
@@ -58,27 +84,33 @@ class Report:
     threads: int
     isa: str
     seed: int
-    metrics: dict[str, float]
-    checks: tuple[Check, ...]
+    found: Found
 
     @property
     def holds(self) -> bool:
         """Whether every check does."""
-        return all(check.holds for check in self.checks)
+        return all(check.holds for check in self.found.checks)
 
     def as_dict(self) -> dict[str, Any]:
-        """All fields, and those of the checks, as plain dictionaries and lists."""
-        return {**vars(self), "metrics": dict(self.metrics), "checks": [dict(vars(check)) for check in self.checks]}
+        """The fields of the report, of what was found and of the checks, as plain dictionaries and lists."""
+        run = {name: value for name, value in vars(self).items() if name != "found"}
+        return {
+            **run,
+            "metrics": dict(self.found.metrics),
+            "checks": [dict(vars(check)) for check in self.found.checks],
+            "notes": list(self.found.notes),
+            "pictures": dict(self.found.pictures),
+        }
 
     def table(self) -> str:
         """The checks, one a line under a heading, in aligned columns."""
-        rows = [[c.what, c.course, f"{c.ours:.6g}", c.must, "yes" if c.holds else "NO"] for c in self.checks]
+        rows = [[c.what, c.course, f"{c.ours:.9g}", c.must, "yes" if c.holds else "NO"] for c in self.found.checks]
         return table([["what", "course", "ours", "must", "holds"], *rows])
 
     def summary(self) -> str:
-        """The table, and one line on the run."""
+        """The table, the notes, and one line on the run."""
         how = f"threads {self.threads}, {self.isa}, seed {self.seed}"
-        return f"{self.table()}\n{self.name}: {self.seconds:.1f} s ({how})"
+        return "\n".join([self.table(), *self.found.notes, f"{self.name}: {self.seconds:.1f} s ({how})"])
 
     def write(self, path: StrPath) -> None:
         """Write the report to a JSON file."""
@@ -106,7 +138,7 @@ def _plain(value: Any) -> Any:
     """The same value in what JSON knows."""
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]

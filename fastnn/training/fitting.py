@@ -43,7 +43,7 @@ def fit(
     metrics: Mapping[str, Metric] | None = None,
     callbacks: Iterable[Callback | Callable[[Layer, History], Any]] = (),
     seed: int | None = None,
-    progress: bool = False,
+    progress: bool | str = False,
     steps_per_epoch: int | None = None,
     resume: StrPath | bool | None = None,
 ) -> History:
@@ -69,7 +69,7 @@ def fit(
     callbacks: `Callback` objects, or functions (model, history) called after each epoch, which end the training by
         returning True.
     seed: makes shuffles and dropout the same in each run by itself; None goes on with what `manual_seed` began.
-    progress: show a bar for each epoch (with tqdm installed, else a line), on stderr.
+    progress: show a bar for each epoch (with tqdm installed, else a line), on stderr; a text names the training.
     steps_per_epoch: how many batches of an iterable make an epoch; None for all of them.
     resume: a file that a `Checkpoint` wrote, from which to go on to the same bits as if the run had never stopped; the
         other arguments must be those of that run (of data larger than memory only some samples are compared). True for

@@ -34,28 +34,34 @@ class Silent:
 class Lines(Silent):
     """One line for each epoch, on stderr."""
 
-    def __init__(self, epochs: int) -> None:
+    def __init__(self, epochs: int, name: str = "") -> None:
         self.epochs, self.epoch = epochs, 0
+        self.before = f"{name}: " if name else ""
 
     def begin(self, epoch: int, batches: int | None, done: int) -> None:
         self.epoch = epoch
 
+    @property
+    def place(self) -> str:
+        """Which epoch of how many, after the name of the training."""
+        return f"{self.before}epoch {self.epoch}/{self.epochs}"
+
     def end(self, means: dict[str, float], seconds: float) -> None:
         numbers = ", ".join(f"{name} {value}" for name, value in _texts(means).items())
-        print(f"epoch {self.epoch}/{self.epochs}: {numbers}, {seconds:.1f} s", file=sys.stderr)
+        print(f"{self.place}: {numbers}, {seconds:.1f} s", file=sys.stderr)
 
 
 class Bars(Lines):
     """One bar of tqdm for each epoch, on stderr."""
 
-    def __init__(self, epochs: int, tqdm: Callable[..., Any]) -> None:
-        super().__init__(epochs)
+    def __init__(self, epochs: int, name: str, tqdm: Callable[..., Any]) -> None:
+        super().__init__(epochs, name)
         self.tqdm = tqdm
         self.bar: Any = None
 
     def begin(self, epoch: int, batches: int | None, done: int) -> None:
         super().begin(epoch, batches, done)
-        self.bar = self.tqdm(total=batches, initial=done, desc=f"epoch {epoch}/{self.epochs}", unit="batch")
+        self.bar = self.tqdm(total=batches, initial=done, desc=self.place, unit="batch")
 
     def batches(self, count: int, means: Running) -> None:
         self.bar.set_postfix(_texts(means.values()), refresh=False)
@@ -74,11 +80,13 @@ def _texts(means: dict[str, float]) -> dict[str, str]:
     return {name: f"{value:.4f}" for name, value in means.items()}
 
 
-def shown(progress: bool, epochs: int) -> Silent:
+def shown(progress: bool | str, epochs: int) -> Silent:
+    """progress: whether to show any; a text is the training's name, shown with it."""
     if not progress:
         return Silent()
+    name = progress if isinstance(progress, str) else ""
     try:
         from tqdm.auto import tqdm
     except ImportError:
-        return Lines(epochs)
-    return Bars(epochs, tqdm)
+        return Lines(epochs, name)
+    return Bars(epochs, name, tqdm)
