@@ -688,7 +688,7 @@ def test_a_bar_for_each_epoch(capfd: pytest.CaptureFixture[str]) -> None:
         last = next(line for line in reversed(err.replace("\r", "\n").split("\n")) if f"epoch {epoch}/2" in line)
         assert "4/4" in last and f"loss={loss:.4f}" in last and f"val_accuracy={val_accuracy:.4f}" in last
     assert weights(quiet) == weights(shown)
-    fn.fit(mlp(), X, Y, progress="small net")
+    fn.fit(mlp(), X, Y, epochs=1, progress="small net")
     assert "small net: epoch 1/1:" in capfd.readouterr().err
 
 
@@ -703,7 +703,7 @@ def test_a_line_for_each_epoch_without_tqdm(capfd: pytest.CaptureFixture[str], m
         assert line.startswith(
             f"epoch {i + 1}/2: loss {history.loss[i]:.4f}, accuracy {history.accuracy[i]:.4f}, val_loss "
         )
-    fn.fit(mlp(), X, Y, progress="small net")
+    fn.fit(mlp(), X, Y, epochs=1, progress="small net")
     assert capfd.readouterr().err.startswith("small net: epoch 1/1: loss ")
 
 
