@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -70,26 +72,47 @@ class Found:
 
 @dataclass(frozen=True)
 class Report:
-    """One reproduction.
+    """One reproduction, or the attempt at one.
 
     name: what was reproduced
     seconds: wall-clock time, reading the data and drawing pictures included
     threads, isa: how many threads computed, with which instruction set ("none" without compiled kernels)
-    seed: of everything random
+    seed: of everything random; None in an attempt that was to take the course's own
     found: metrics, checks, notes and pictures
+    what, about: one line on the result, and all that its module says of it
+    options: what was set besides the seed and changes what is computed, such as the number of epochs
+    date: when it ended, as "2026-01-31 15:00 UTC"
+    machine: the processor, and versions, by name
+    error: why there is nothing found; None where there is
     """
 
     name: str
     seconds: float
     threads: int
     isa: str
-    seed: int
+    seed: int | None
     found: Found
+    what: str = ""
+    about: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    date: str = ""
+    machine: Mapping[str, str] = field(default_factory=dict)
+    error: str | None = None
 
     @property
     def holds(self) -> bool:
-        """Whether every check does."""
-        return all(check.holds for check in self.found.checks)
+        """Whether there is something found and every check holds."""
+        return self.error is None and all(check.holds for check in self.found.checks)
+
+    @property
+    def verdict(self) -> str:
+        """`holds`, for a reader."""
+        if self.error is not None:
+            return "COULD NOT RUN"
+        wrong, count = sum(not check.holds for check in self.found.checks), len(self.found.checks)
+        if wrong:
+            return f"{wrong} of {count} DO NOT HOLD" if wrong > 1 else f"1 of {count} DOES NOT HOLD"
+        return f"all {count} hold" if count > 1 else ("holds" if count else "nothing to check")
 
     def as_dict(self) -> dict[str, Any]:
         """The fields of the report, of what was found and of the checks, as plain dictionaries and lists."""
@@ -101,6 +124,23 @@ class Report:
             "notes": list(self.found.notes),
             "pictures": dict(self.found.pictures),
         }
+
+    @classmethod
+    def read(cls, path: StrPath) -> Report:
+        """The report that `write` wrote; a number that is not finite, which JSON lacks, comes back as NaN.
+
+        Raises OSError, and ValueError for a file that is no report.
+        """
+        try:
+            fields = json.loads(Path(path).read_bytes())
+            for check in fields["checks"]:
+                check["ours"] = math.nan if check["ours"] is None else float(check["ours"])
+            checks = [Check(**check) for check in fields.pop("checks")]
+            metrics, pictures = dict(fields.pop("metrics")), dict(fields.pop("pictures"))
+            found = Found(metrics, checks, list(fields.pop("notes")), pictures)
+            return cls(found=found, **fields)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ValueError(f"{os.fspath(path)}: not a report of this version") from error
 
     def table(self) -> str:
         """The checks, one a line under a heading, in aligned columns."""
