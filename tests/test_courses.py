@@ -64,6 +64,20 @@ def test_numpy_numbers_make_plain_checks() -> None:
     assert Check.above("x", "1", np.float32(2), 1).holds is True
 
 
+@pytest.mark.parametrize(
+    ("course", "ours", "shown"),
+    [
+        ("about .9", 2 / 3, "0.666666667"),
+        ("7.038453196038151", 7.038453196038151, "7.038453196038151"),
+        ("0.020371427168192176", 0.020371427168192176, "0.020371427168192176"),
+        ("12345678901234567890 1", 1 / 3, "0.33333333333333331"),
+        ("1", NAN, "nan"),
+    ],
+)
+def test_as_many_digits_are_shown_as_the_course_has(course: str, ours: float, shown: str) -> None:
+    assert Check("a", course, ours, "", True).shown == shown
+
+
 def test_a_report_holds_if_every_check_does() -> None:
     good, bad = Check("a", "1", 1.0, "= 1", True), Check("b", "2", NAN, "= 2", False)
     assert report(good).holds and report().holds and not report(good, bad).holds

@@ -157,10 +157,14 @@ def _run(report: Report, machines: Sequence[Mapping[str, str]]) -> str:
 
 def _checks(checks: Sequence[Check]) -> str:
     rows = [
-        [_inline(check.what), escape(check.course), escape(_text(check.ours)), escape(check.must), _held(check.holds)]
+        [_inline(check.what), escape(check.course), _ours(check), escape(check.must), _held(check.holds)]
         for check in checks
     ]
     return _table("Checks", ["what", "course", "ours", "must", "holds"], rows, [not check.holds for check in checks])
+
+
+def _ours(check: Check) -> str:
+    return check.shown if math.isfinite(check.ours) else "not finite"  # which of them, a file does not say
 
 
 def _pictures(pictures: Mapping[str, str], folder: Path) -> str:
@@ -260,7 +264,7 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.9g}" if math.isfinite(value) else "not finite"
+        return f"{value:.9g}"
     return "–" if value is None else str(value)
 
 

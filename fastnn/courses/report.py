@@ -32,6 +32,12 @@ class Check:
     must: str
     holds: bool
 
+    @property
+    def shown(self) -> str:
+        """`ours` with as many digits as the course's figure has, at least 9."""
+        digits = sum(character.isdigit() for character in self.course)
+        return f"{self.ours:.{min(max(digits, 9), 17)}g}"
+
     @classmethod
     def at_least(cls, what: str, course: str, ours: float, bound: float) -> Check:
         """A check that holds from `bound` on."""
@@ -144,7 +150,7 @@ class Report:
 
     def table(self) -> str:
         """The checks, one a line under a heading, in aligned columns."""
-        rows = [[c.what, c.course, f"{c.ours:.9g}", c.must, "yes" if c.holds else "NO"] for c in self.found.checks]
+        rows = [[c.what, c.course, c.shown, c.must, "yes" if c.holds else "NO"] for c in self.found.checks]
         return table([["what", "course", "ours", "must", "holds"], *rows])
 
     def summary(self) -> str:
