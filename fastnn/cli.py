@@ -1,7 +1,8 @@
 """The command ``fastnn``: train an example network, reproduce a course's result, describe the installation.
 
 Results go to standard output, progress and errors to standard error. Exit status: 0; 1 if a check of a reproduction
-does not hold; 2 for bad usage or input, after one line that says what is wrong; 130 after Ctrl-C.
+does not hold; 2 for bad usage or input, after one line that says what is wrong, and if one of all reproductions could
+not run; 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import math
 import os
 import platform
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, NoReturn
 import fastnn as fn
 
 from . import _kernels as k
+from ._errors import is_refusal
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _MOST_SEED = 2**32 - 1  # NumPy's RandomState takes no larger one
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at exit
             return 1
         except (ImportError, OSError, TypeError, ValueError) as error:
-            if not _is_refusal(error):
+            if not is_refusal(error):
                 raise
             return _failed(str(error), 2)
 
@@ -128,45 +129,29 @@ def _summary(summary: dict[str, Any]) -> str:
 
 
 def _reproduce(arguments: argparse.Namespace) -> int:
-    """Run a course's experiment and hold it against the course's figures."""
-    from . import courses
-    from .courses.report import to_json
+    """Run a course's experiment, or all of them, and hold what they find against the course's figures."""
+    from .courses import command
 
-    if arguments.list:
-        lines = [f"{name}: {what}" for name, what in courses.RESULTS.items()]
-        print(to_json(courses.RESULTS) if arguments.json else "\n".join(lines))
-        return 0
-    if arguments.name is None:
-        return _failed(f"reproduce: name a result: {', '.join(courses.RESULTS)}", 2)
     _set_threads(arguments.threads)
-    report = courses.reproduce(
-        arguments.name,
-        seed=arguments.seed,
-        out=arguments.out,
-        epochs=arguments.epochs,
-        data=arguments.data,
-        download=None if arguments.download else False,  # None: what needs no data set takes no such option
-        progress=True,
-    )
-    print(to_json(report.as_dict()) if arguments.json else report.summary())
-    return 0 if report.holds else 1
+    return command.run(arguments)
 
 
 def _info(arguments: argparse.Namespace) -> int:
     """Describe the installation."""
+    from ._machine import cpu_model, package_version
     from .courses.report import to_json
 
     facts = {
         "fastnn": fn.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "threads": fn.get_num_threads(),
         "isa": k.isa(),
         "runnable": list(k.native._runtime.runnable()) if k.COMPILED else [],
         "backends": sorted(k.backends()),
-        "packages": {name: _version(name) for name in ("numpy", "safetensors")},
-        "extras": {extra: {name: _version(name, module)} for extra, (name, module) in EXTRAS.items()},
+        "packages": {name: package_version(name) for name in ("numpy", "safetensors")},
+        "extras": {extra: {name: package_version(name, module)} for extra, (name, module) in EXTRAS.items()},
     }
     print(to_json(facts) if arguments.json else "\n".join(f"{key:<10} {_words(value)}" for key, value in facts.items()))
     return 0
@@ -238,28 +223,6 @@ EXTRAS = {
 }
 
 
-def _version(name: str, module: str | None = None) -> str | None:
-    """The version of an installed package, found without importing it; None if it cannot be imported."""
-    from importlib import metadata, util
-
-    if util.find_spec(module or name) is None:
-        return None
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:  # on the path, but not installed
-        return "unknown"
-
-
-def _cpu_model() -> str:
-    """The processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-    except OSError:  # not Linux
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return (names or [platform.processor() or platform.machine()])[0]
-
-
 def _words(value: Any) -> str:
     """A fact for a reader."""
     if isinstance(value, dict):
@@ -303,9 +266,12 @@ def _parser() -> argparse.ArgumentParser:
     reproduce = commands.add_parser("reproduce", help="reproduce a course's result and check it against the course's")
     reproduce.set_defaults(run=_reproduce)
     reproduce.add_argument("name", nargs="?", metavar="NAME", help="which result (see --list)")
+    reproduce.add_argument("--all", action="store_true", help="every result there is, even if one fails")
     reproduce.add_argument("--list", action="store_true", help="list the results that there are")
     reproduce.add_argument("--seed", type=_whole(0, _MOST_SEED), metavar="S", help="default: the course's")
     reproduce.add_argument("--out", type=Path, metavar="DIR", help="write report, pictures and model here")
+    page = "write them into DIR/NAME, and DIR/index.html on every report in DIR; by itself, only that page"
+    reproduce.add_argument("--report", type=Path, metavar="DIR", help=page)
     reproduce.add_argument("--data", type=Path, metavar="DIR", help="the folder of the data sets, or of this one")
 
     info = commands.add_parser("info", help="describe the installation")
@@ -352,20 +318,6 @@ def _failed(message: str, status: int) -> int:
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     print("fastnn: " + "; ".join(lines).replace(":; ", ": "), file=sys.stderr)
     return status
-
-
-def _is_refusal(error: Exception) -> bool:
-    """Whether the input is at fault and not the program, whose errors keep their traceback.
-
-    At fault are files; extras that are not installed, whose ImportError is one of ours and so names no module; and
-    values that fastnn itself refuses, by a `raise` of its own.
-    """
-    if isinstance(error, OSError):
-        return True
-    if isinstance(error, ImportError):
-        return error.name is None
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return Path(last.filename).is_relative_to(Path(__file__).parent) and (last.line or "").startswith("raise ")
 
 
 def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:

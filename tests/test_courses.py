@@ -7,6 +7,7 @@ import inspect
 import json
 import math
 import os
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -63,6 +64,20 @@ def test_numpy_numbers_make_plain_checks() -> None:
     assert Check.above("x", "1", np.float32(2), 1).holds is True
 
 
+@pytest.mark.parametrize(
+    ("course", "ours", "shown"),
+    [
+        ("about .9", 2 / 3, "0.666666667"),
+        ("7.038453196038151", 7.038453196038151, "7.038453196038151"),
+        ("0.020371427168192176", 0.020371427168192176, "0.020371427168192176"),
+        ("12345678901234567890 1", 1 / 3, "0.33333333333333331"),
+        ("1", NAN, "nan"),
+    ],
+)
+def test_as_many_digits_are_shown_as_the_course_has(course: str, ours: float, shown: str) -> None:
+    assert Check("a", course, ours, "", True).shown == shown
+
+
 def test_a_report_holds_if_every_check_does() -> None:
     good, bad = Check("a", "1", 1.0, "= 1", True), Check("b", "2", NAN, "= 2", False)
     assert report(good).holds and report().holds and not report(good, bad).holds
@@ -81,8 +96,64 @@ def test_report_as_json(tmp_path: Path) -> None:
         "checks": [{"what": "a", "course": "about 1", "ours": None, "must": ">= 1", "holds": False}],
         "notes": ["By the way."],
         "pictures": {},
+        "what": "",
+        "about": "",
+        "options": {},
+        "date": "",
+        "machine": {},
+        "error": None,
     }
     assert os.listdir(tmp_path) == ["report.json"]
+
+
+def test_reports_are_read_as_they_were_written(tmp_path: Path) -> None:
+    found = report(Check("a", "about 1", 0.1 + 0.2, ">= 1", False), Check("b", "2", NAN, "= 2", False))
+    found.write(tmp_path / "report.json")
+    again = Report.read(tmp_path / "report.json")
+    assert again.as_dict() | {"checks": []} == found.as_dict() | {"metrics": {"loss": 0.5, "worst": None}, "checks": []}
+    assert again.found.checks[0] == found.found.checks[0] and math.isnan(again.found.checks[1].ours)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"checks": [{"what": "a"}]},
+        {"checks": [{"what": "a", "course": "", "ours": "x", "must": "", "holds": True}]},
+        {"checks": 1},
+        {"metrics": 1},
+        {"notes": 1},
+        {"pictures": [1]},
+        {"bogus": 1},
+    ],
+)
+def test_what_is_no_report_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(report().as_dict() | change))
+    with pytest.raises(ValueError, match=r"report\.json: not a report"):
+        Report.read(path)
+    for text in ("", "[]", "1", '{"name": "a"}', "\xff"):
+        path.write_text(text, encoding="latin-1")
+        with pytest.raises(ValueError, match=r"report\.json: not a report"):
+            Report.read(path)
+
+
+@pytest.mark.parametrize(
+    ("holds", "verdict"),
+    [
+        ([], "nothing to check"),
+        ([True], "holds"),
+        ([True, True], "all 2 hold"),
+        ([False], "1 of 1 DOES NOT HOLD"),
+        ([False, True, False], "2 of 3 DO NOT HOLD"),
+    ],
+)
+def test_verdicts(holds: list[bool], verdict: str) -> None:
+    assert report(*(Check("a", "1", 1.0, "= 1", hold) for hold in holds)).verdict == verdict
+
+
+def test_what_could_not_run_does_not_hold() -> None:
+    failed = Report("a-name", 1.5, 2, "base", None, Found({}, ()), error="no data")
+    assert not failed.holds and failed.verdict == "COULD NOT RUN"
 
 
 def test_report_as_a_table() -> None:
@@ -174,7 +245,9 @@ def test_reproduce(made_up: list[dict[str, Any]], tmp_path: Path) -> None:
     }
     assert (found.name, found.seed, found.threads) == ("made-up", 5, fn.get_num_threads())
     assert found.seconds >= 0 and found.holds
-    courses.reproduce("made-up", seed=0, epochs=2)
+    assert (found.what, found.options, found.error) == ("a test", {}, None)
+    assert found.machine["fastnn"] == fn.__version__ and re.fullmatch(r"\d{4}(-\d\d){2} \d\d:\d\d UTC", found.date)
+    assert courses.reproduce("made-up", seed=0, epochs=2).options == {"epochs": 2}
     assert made_up[1:] == [{"seed": 0, "out": None, "epochs": 2}]
 
 
@@ -182,6 +255,44 @@ def test_options_that_an_experiment_lacks_are_refused(made_up: list[dict[str, An
     with pytest.raises(ValueError, match="made-up takes no data"):
         courses.reproduce("made-up", data="x")
     assert not made_up
+
+
+def test_an_attempt_leaves_out_what_the_experiment_lacks(made_up: list[dict[str, Any]], tmp_path: Path) -> None:
+    found = courses.attempt("made-up", out=tmp_path, epochs=2, data="x", download=None)
+    assert made_up == [{"seed": 5, "out": tmp_path, "epochs": 2}] and found.holds and found.options == {"epochs": 2}
+    assert strictly((tmp_path / "report.json").read_text()) == found.as_dict()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(FileNotFoundError("no data"), "no data"), (ValueError("a bug"), "Traceback"), (KeyError("a bug"), "a bug")],
+)
+def test_an_attempt_reports_what_went_wrong(
+    made_up: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception, words: str
+) -> None:
+    def run(*, seed: int, out: Path | None = None) -> Found:
+        raise error
+
+    monkeypatch.setattr(sys.modules["fastnn.courses.made_up"], "run", run)
+    found = courses.attempt("made-up", out=tmp_path)
+    assert found.error is not None and words in found.error and not found.holds
+    assert Report.read(tmp_path / "report.json").as_dict() == found.as_dict()
+    assert ("Traceback" in found.error) == (not isinstance(error, OSError))
+
+
+def test_an_attempt_at_a_module_that_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(courses.RESULTS, "not-there", "a test")
+    error = courses.attempt("not-there").error
+    assert error is not None and "ModuleNotFoundError" in error
+
+
+def test_an_attempt_can_be_interrupted(made_up: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*, seed: int, out: Path | None = None) -> Found:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["fastnn.courses.made_up"], "run", run)
+    with pytest.raises(KeyboardInterrupt):
+        courses.attempt("made-up")
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_before_the_run(made_up: list[dict[str, Any]], tmp_path: Path) -> None:

@@ -11,17 +11,26 @@ from __future__ import annotations
 import importlib
 import inspect
 import time
+import traceback
+from collections.abc import Collection
+from datetime import datetime, timezone
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from .. import _kernels as k
+from .._errors import is_refusal
 from .._files import StrPath
+from .._machine import machine
 from .report import Check, Found, Report
 
 #: One line on each result that can be reproduced, by name; the module's name has underscores for hyphens.
 RESULTS = {
     "mnist-cnn": "MITx 6.86x, project 3: a convolutional network on MNIST",
 }
+
+#: Options that change nothing that is found: a report does not name them.
+_WITHOUT_EFFECT = ("data", "download", "progress")
 
 
 def reproduce(name: str, *, seed: int | None = None, out: StrPath | None = None, **options: Any) -> Report:
@@ -33,21 +42,73 @@ def reproduce(name: str, *, seed: int | None = None, out: StrPath | None = None,
 
     Raises ValueError for an unknown name or option, and what the experiment raises: an OSError without its data.
     """
-    if name not in RESULTS:
-        raise ValueError(f"no result is called {name!r}; there are: {', '.join(RESULTS)}")
-    experiment = importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+    experiment = _experiment(name)
     options = {key: value for key, value in options.items() if value is not None}
-    unknown = [key for key in options if key not in inspect.signature(experiment.run).parameters]
+    unknown = [key for key in options if key not in _parameters(experiment)]
     if unknown:
         raise ValueError(f"{name} takes no {', '.join(unknown)}")
-    folder = None if out is None else Path(out)
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)  # before hours of training, not after
+    folder = _made(out)  # before hours of training, not after
     seed = experiment.SEED if seed is None else seed
     start = time.perf_counter()
     found = experiment.run(seed=seed, out=folder, **options)
-    seconds = time.perf_counter() - start
-    report = Report(name, seconds, k.get_num_threads(), k.isa(), seed, found)
+    report = _report(name, start, seed, found, options, about=inspect.getdoc(experiment) or "")
+    return _written(report, folder)
+
+
+def attempt(name: str, *, seed: int | None = None, out: StrPath | None = None, **options: Any) -> Report:
+    """`reproduce`, as one of many: what goes wrong becomes the `error` of a report, and is written like any other.
+
+    Options that the experiment does not take are left out. Raises OSError if `out` cannot be written to.
+    """
+    folder = _made(out)
+    start = time.perf_counter()
+    try:
+        taken = _parameters(_experiment(name))
+        return reproduce(name, seed=seed, out=folder, **{key: options[key] for key in options if key in taken})
+    except Exception as error:
+        words = str(error) if is_refusal(error) else traceback.format_exc()
+        return _written(_report(name, start, seed, Found({}, ()), {}, error=words), folder)
+
+
+def _experiment(name: str) -> ModuleType:
+    """The module of a result."""
+    if name not in RESULTS:
+        raise ValueError(f"no result is called {name!r}; there are: {', '.join(RESULTS)}")
+    return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+
+
+def _parameters(experiment: ModuleType) -> Collection[str]:
+    """What an experiment's `run` takes."""
+    return inspect.signature(experiment.run).parameters
+
+
+def _made(out: StrPath | None) -> Path | None:
+    """The folder, which is there afterwards."""
+    if out is None:
+        return None
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _report(name: str, start: float, seed: int | None, found: Found, options: dict[str, Any], **more: str) -> Report:
+    """The report on what began at `start` and ends here and now."""
+    return Report(
+        name,
+        time.perf_counter() - start,
+        k.get_num_threads(),
+        k.isa(),
+        seed,
+        found,
+        what=RESULTS.get(name, ""),
+        options={key: value for key, value in options.items() if key not in _WITHOUT_EFFECT},
+        date=f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC",
+        machine=machine(),
+        **more,
+    )
+
+
+def _written(report: Report, folder: Path | None) -> Report:
     if folder is not None:
         report.write(folder / "report.json")
     return report
@@ -61,4 +122,4 @@ def data_folder(data: StrPath | None, name: str) -> Path | None:
     return folder / name if (folder / name).is_dir() else folder
 
 
-__all__ = ["RESULTS", "Check", "Found", "Report", "data_folder", "reproduce"]
+__all__ = ["RESULTS", "Check", "Found", "Report", "attempt", "data_folder", "reproduce"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,12 @@ class Check:
     ours: float
     must: str
     holds: bool
+
+    @property
+    def shown(self) -> str:
+        """`ours` with as many digits as the course's figure has, at least 9."""
+        digits = sum(character.isdigit() for character in self.course)
+        return f"{self.ours:.{min(max(digits, 9), 17)}g}"
 
     @classmethod
     def at_least(cls, what: str, course: str, ours: float, bound: float) -> Check:
@@ -70,26 +78,47 @@ class Found:
 
 @dataclass(frozen=True)
 class Report:
-    """One reproduction.
+    """One reproduction, or the attempt at one.
 
     name: what was reproduced
     seconds: wall-clock time, reading the data and drawing pictures included
     threads, isa: how many threads computed, with which instruction set ("none" without compiled kernels)
-    seed: of everything random
+    seed: of everything random; None in an attempt that was to take the course's own
     found: metrics, checks, notes and pictures
+    what, about: one line on the result, and all that its module says of it
+    options: what was set besides the seed and changes what is computed, such as the number of epochs
+    date: when it ended, as "2026-01-31 15:00 UTC"
+    machine: the processor, and versions, by name
+    error: why there is nothing found; None where there is
     """
 
     name: str
     seconds: float
     threads: int
     isa: str
-    seed: int
+    seed: int | None
     found: Found
+    what: str = ""
+    about: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    date: str = ""
+    machine: Mapping[str, str] = field(default_factory=dict)
+    error: str | None = None
 
     @property
     def holds(self) -> bool:
-        """Whether every check does."""
-        return all(check.holds for check in self.found.checks)
+        """Whether there is something found and every check holds."""
+        return self.error is None and all(check.holds for check in self.found.checks)
+
+    @property
+    def verdict(self) -> str:
+        """`holds`, for a reader."""
+        if self.error is not None:
+            return "COULD NOT RUN"
+        wrong, count = sum(not check.holds for check in self.found.checks), len(self.found.checks)
+        if wrong:
+            return f"{wrong} of {count} DO NOT HOLD" if wrong > 1 else f"1 of {count} DOES NOT HOLD"
+        return f"all {count} hold" if count > 1 else ("holds" if count else "nothing to check")
 
     def as_dict(self) -> dict[str, Any]:
         """The fields of the report, of what was found and of the checks, as plain dictionaries and lists."""
@@ -102,9 +131,26 @@ class Report:
             "pictures": dict(self.found.pictures),
         }
 
+    @classmethod
+    def read(cls, path: StrPath) -> Report:
+        """The report that `write` wrote; a number that is not finite, which JSON lacks, comes back as NaN.
+
+        Raises OSError, and ValueError for a file that is no report.
+        """
+        try:
+            fields = json.loads(Path(path).read_bytes())
+            for check in fields["checks"]:
+                check["ours"] = math.nan if check["ours"] is None else float(check["ours"])
+            checks = [Check(**check) for check in fields.pop("checks")]
+            metrics, pictures = dict(fields.pop("metrics")), dict(fields.pop("pictures"))
+            found = Found(metrics, checks, list(fields.pop("notes")), pictures)
+            return cls(found=found, **fields)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ValueError(f"{os.fspath(path)}: not a report of this version") from error
+
     def table(self) -> str:
         """The checks, one a line under a heading, in aligned columns."""
-        rows = [[c.what, c.course, f"{c.ours:.9g}", c.must, "yes" if c.holds else "NO"] for c in self.found.checks]
+        rows = [[c.what, c.course, c.shown, c.must, "yes" if c.holds else "NO"] for c in self.found.checks]
         return table([["what", "course", "ours", "must", "holds"], *rows])
 
     def summary(self) -> str:
