@@ -72,12 +72,12 @@ HIDDEN = (10, 128)
 BEST = {10: ("hidden 10, batch 64", 0.940020), 128: ("hidden 128, LeakyReLU", None)}
 #: Why our figures are not the course's to the last digit.
 WHY = (
-    "Weights and order of the images are the course's to the bit, but sums are added in another order than PyTorch's, "
-    "so that last digits differ, and differ among instruction sets, never with the number of threads. In most runs such "
+    "Weights and order of the images are the course's to the bit, but sums are added in another order than PyTorch's: "
+    "last digits differ, also from one instruction set to another, never with the number of threads. In most runs the "
     "differences stay small; with momentum .9 the training is chaotic, and they grow until only the range is common.",
-    "The course's runs with hidden 128 cannot have begun with what its seed draws for the first network after it: from "
-    "there PyTorch 2.13 itself comes, with lr .01, to a test loss of .19775922, fastnn to within 1e-5 of that, the "
-    "course to .20072906; with batch 64, PyTorch to .08373156, the course to .08878818.",
+    "The course's runs with hidden 128 do not seem to have begun with what its seed draws first: from there PyTorch "
+    "2.13 itself comes, with lr .01, to a test loss of .19775922 and fastnn to within 1e-5 of that, the course to "
+    ".20072906; with batch 64, PyTorch to .08373156, the course to .08878818.",
 )
 
 
@@ -197,7 +197,9 @@ def write(out: Path, found: dict[str, Trained], split: mitx.Split) -> dict[str, 
     for hidden in HIDDEN:
         runs = {name: trained.history for name, trained in found.items() if RUNS[name].hidden == hidden}
         fn.plots.learning_curves(runs, out / f"learning_curves_{hidden}.png")
-        pictures[f"learning_curves_{hidden}.png"] = f"Loss and accuracy over the epochs, {hidden} hidden neurons"
+        pictures[f"learning_curves_{hidden}.png"] = (
+            f"Loss and accuracy over the epochs, {hidden} hidden neurons; base and LeakyReLU lie close together"
+        )
     errors = {name: 100 - 100 * trained.test["accuracy"] for name, trained in found.items()}
     fn.plots.bars(
         errors,

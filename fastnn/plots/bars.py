@@ -46,12 +46,12 @@ def bars(
     for row, (name, value) in enumerate(values.items()):
         _number(axes, row, value, marks.get(name) if row in marked else None)
     if marked:
-        ends = {"ymin": [row - 0.45 for row in marked], "ymax": [row + 0.45 for row in marked]}
-        axes.vlines(list(marked.values()), **ends, color="black", lw=2.5, label=mark)
+        low, high = [row - 0.45 for row in marked], [row + 0.45 for row in marked]
+        axes.vlines(list(marked.values()), low, high, color="black", lw=2.5, label=mark)
         figure.legend(loc="outside upper right", frameon=False).get_texts()[0].set_parse_math(False)
     axes.set_yticks(range(len(values)), [str(name) for name in values], parse_math=False)
     axes.invert_yaxis()
-    axes.margins(x=0.25)  # room for the numbers
+    axes.margins(x=0.35)  # room for the numbers
     axes.set_xlabel(xlabel, parse_math=False)
     axes.set_title(title, loc="left", parse_math=False)
     axes.grid(axis="x", alpha=0.3)
