@@ -11,9 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from fastnn.courses import mnist_fc
+
 from .peers import PEERS
 from .report import aligned
-from .rounds import Comparison, Figure, in_turn, workers_of
+from .rounds import Comparison, Figure, figure, in_turn, workers_of
 from .steps import check_same_losses
 from .worker import Worker
 from .workloads import Workload
@@ -31,8 +33,6 @@ class Course:
 
 def _mnist_fc() -> Course:
     """The ten runs of ``fastnn reproduce mnist-fc``."""
-    from fastnn.courses.mnist_fc import EPOCHS, RUNS
-
     runs = tuple(
         Workload(
             name,
@@ -41,9 +41,9 @@ def _mnist_fc() -> Course:
             how.batch,
             options={"lr": how.lr, "momentum": how.momentum},
         )
-        for name, how in RUNS.items()
+        for name, how in mnist_fc.RUNS.items()
     )
-    return Course("mnist-fc", "mnist", EPOCHS, runs)
+    return Course("mnist-fc", "mnist", mnist_fc.EPOCHS, runs)
 
 
 COURSES = {course.name: course for course in (_mnist_fc(),)}
@@ -73,11 +73,7 @@ def _compare(
     prepared = {peer: worker.prepare_training(run, data, epochs) for peer, worker in workers.items()}
     able = {peer: found for peer, found in prepared.items() if found is not None}
     seconds = in_turn({peer: partial(workers[peer].time_training, able[peer]["form"]) for peer in able}, rounds)
-    return Comparison(
-        run.name,
-        threads,
-        {peer: Figure(able[peer]["form"], [1e6 * s for s in seconds[peer]], {}) for peer in able},
-    )
+    return Comparison(run.name, threads, {peer: figure(able[peer], seconds[peer]) for peer in able})
 
 
 def total(name: str, runs: Sequence[Comparison]) -> Comparison:

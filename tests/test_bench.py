@@ -266,7 +266,9 @@ class FakeWorker:
         return {"eager": [int(loss) for loss in self.trace]}
 
     def prepare_training(self, workload: Workload, data: str, epochs: int) -> dict[str, Any] | None:
-        return {"form": f"{epochs} epochs"} if workload.name == "small MLP" or len(self.trace) == 2 else None
+        return (
+            {"form": f"{epochs} epochs", "forms": {}} if workload.name == "small MLP" or len(self.trace) == 2 else None
+        )
 
     def time_training(self, form: str) -> float:
         return self.trace[0]
