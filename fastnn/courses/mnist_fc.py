@@ -76,7 +76,7 @@ WHY = (
     "last digits differ, also from one instruction set to another, never with the number of threads. In most runs the "
     "differences stay small; with momentum .9 the training is chaotic, and they grow until only the range is common.",
     "The course's runs with hidden 128 do not seem to have begun with what its seed draws first: from there PyTorch "
-    "2.13 itself comes, with lr .01, to a test loss of .19775922 and fastnn to within 1e-5 of that, the course to "
+    "2.13 itself comes, with lr .01, to a test loss of .19775922 and fastnn to within 2e-5 of that, the course to "
     ".20072906; with batch 64, PyTorch to .08373156, the course to .08878818.",
     "With hidden 128, base and LeakyReLU are a few of 5984 validation images apart: last digits decide which is best.",
 )
