@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import kernels, latency, scaling, steps, targets
+from . import courses, kernels, latency, scaling, steps, targets
 from .inputs import cases
 from .machine import MachineError, described
 from .peers import chosen
@@ -50,6 +50,9 @@ def parser() -> argparse.ArgumentParser:
 
     command = _measuring(commands, "scaling", _scaling, "steps over batch, width and threads", repeats=5)
     command.add_argument("--steps", type=int, default=30, help="steps in a round (default 30)")
+
+    command = _measuring(commands, "courses", _courses, "whole trainings of courses", repeats=1)
+    command.add_argument("--epochs", type=int, help="instead of the course's")
 
     command = commands.add_parser("chart", help="a picture of what --json saved")
     command.add_argument("file", type=Path)
@@ -124,6 +127,13 @@ def _scaling(options: argparse.Namespace) -> Outcome:
     sweeps = {name: SWEEPS[name] for name in _only(options, SWEEPS, str)}
     points, about = scaling.compare(sweeps, options.peers, options.threads, options.repeats, options.steps)
     return {"points": [asdict(p) for p in points]}, about, scaling.table(points), targets.of_scaling(points)
+
+
+def _courses(options: argparse.Namespace) -> Outcome:
+    wanted = _only(options, courses.COURSES.values(), lambda course: course.name)
+    comparisons, about = courses.compare(wanted, options.peers, options.threads, options.repeats, options.epochs)
+    found = {"epochs": options.epochs, "comparisons": [asdict(c) for c in comparisons]}
+    return found, about, courses.table(comparisons), targets.of_courses(comparisons)
 
 
 def _only(options: argparse.Namespace, things: Iterable[T], name: Callable[[T], str]) -> list[T]:

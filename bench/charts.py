@@ -26,7 +26,7 @@ _COPIES = {"16384": "L1", "1048576": "L2", "67108864": "memory"}  #: which copie
 
 def draw(data: Mapping[str, Any], out: Path) -> None:
     """Write the picture of what a command saved as JSON."""
-    pictures = {"steps": _ratios, "latency": _ratios, "kernels": _kernels, "scaling": _scaling}
+    pictures = {"steps": _ratios, "latency": _ratios, "courses": _ratios, "kernels": _kernels, "scaling": _scaling}
     if data.get("kind") not in pictures:
         raise ValueError(f"there is nothing to draw: expected JSON of {', '.join(pictures)}")
     figure = pictures[data["kind"]](data)

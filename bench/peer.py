@@ -7,8 +7,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from fastnn._kernels import Array
+
 from .inputs import Call
 from .workloads import Workload
+
+SEED = 12321  #: of the weights that a whole training begins with
 
 
 @dataclass
@@ -55,4 +59,12 @@ class Peer(Protocol):
 
     def prediction_forms(self, workload: Workload) -> list[Form]:
         """The forms of a prediction for the next batch: its scores, or its classes; none if it cannot."""
+        ...
+
+    def training_forms(self, workload: Workload, x: Array, labels: Array, epochs: int) -> list[Form]:
+        """The forms of a whole training on these samples, in their order, from PyTorch's weights after `SEED`.
+
+        A remainder of a batch is left out. Batches lie ready before a call, the model is made anew within it; it
+        returns the mean loss of the last epoch. None if the peer has none.
+        """
         ...

@@ -11,10 +11,11 @@ import numpy as np
 
 import fastnn as fn
 from fastnn import _kernels as k
+from fastnn._kernels import Array
 
 from .costs import calls_in
 from .inputs import Call
-from .peer import Form
+from .peer import SEED, Form
 from .workloads import BATCHES, Workload, batches, stacked, weights
 
 BLOCK = 5e-4  #: seconds that one call of a replay should last
@@ -59,6 +60,10 @@ class FastnnPeer:
         model = _model(workload)
         ways = {"model(x)": model, "model.scores(x)": model.scores, "model.predict(x)": model.predict}
         return [self._form(name, _asked(way, workload)) for name, way in ways.items()]
+
+    def training_forms(self, workload: Workload, x: Array, labels: Array, epochs: int) -> list[Form]:
+        """`fit`, as it comes."""
+        return [self._form("fit", _fitted(workload, x, labels, epochs))]
 
     def _form(self, name: str, call: Callable[[], Any], steps: int = 1) -> Form:
         return Form(name, self.threads, call, lambda: fn.use_backend(self.backend), steps)
@@ -105,6 +110,17 @@ def _captured(workload: Workload) -> Callable[[], float]:
 def _epoch(workload: Workload) -> Callable[[], float]:
     step, (x, labels) = cache(lambda: _capture(workload)), stacked(workload)
     return lambda: step().epoch(x, labels)
+
+
+def _fitted(workload: Workload, x: Array, labels: Array, epochs: int) -> Callable[[], float]:
+    def train() -> float:
+        fn.init.torch_manual_seed(SEED)
+        model, optimizer = workload.build(fn), getattr(fn, workload.optimizer)(**workload.options)
+        order: dict[str, Any] = {"shuffle": False, "drop_last": True}
+        history = fn.fit(model, x, labels, optimizer=optimizer, batch_size=workload.batch, epochs=epochs, **order)
+        return history.loss[-1]
+
+    return train
 
 
 def _replayed(call: Call, times: int) -> Callable[[], Any]:

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from fastnn._kernels import Array
+
 from .inputs import Call
 from .peer import Form
 from .workloads import BATCHES, Workload, batches, weights
@@ -69,6 +71,10 @@ class JaxPeer:
             Form(", ".join(filter(None, ("jit", layout))), threads, _prediction(workload, layout, threads))
             for layout, threads in product(_layouts(workload), self._threads())
         ]
+
+    def training_forms(self, workload: Workload, x: Array, labels: Array, epochs: int) -> list[Form]:
+        """None: whole trainings are compared with PyTorch's alone."""
+        return []
 
     def _threads(self) -> Sequence[int]:
         return range(1, 2) if self.threads == 1 else (1, self.threads)

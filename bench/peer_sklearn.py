@@ -13,6 +13,8 @@ from importlib import import_module
 from itertools import cycle
 from typing import Any
 
+from fastnn._kernels import Array
+
 from .inputs import Call
 from .peer import Form
 from .workloads import Workload, batches, weights
@@ -57,6 +59,10 @@ class SklearnPeer:
             for way in ("predict", "predict_proba")
             for threads in range(1, self.threads + 1)
         ]
+
+    def training_forms(self, workload: Workload, x: Array, labels: Array, epochs: int) -> list[Form]:
+        """None: whole trainings are compared with PyTorch's alone."""
+        return []
 
     def _form(self, name: str, threads: int, call: Callable[[], Any]) -> Form:
         return Form(name, threads, call, partial(sklearn.config_context, assume_finite=True))

@@ -17,7 +17,7 @@ import numpy as np
 from fastnn._kernels import Array
 
 from .inputs import Call
-from .peer import Form
+from .peer import SEED, Form
 from .workloads import Workload, batches, weights
 
 torch: Any = import_module("torch")
@@ -74,6 +74,18 @@ class TorchPeer:
             for name, how, threads in product(formats, ("eager", "traced"), range(1, self.threads + 1))
         ]
 
+    def training_forms(self, workload: Workload, x: Array, labels: Array, epochs: int) -> list[Form]:
+        """The usual loop over ready-made batches; every memory format, implementation of the optimizer, and threads."""
+        formats = _formats(workload)
+        return [
+            Form(
+                ", ".join(filter(None, (name, update))),
+                threads,
+                _training(workload, formats[name], UPDATES[update], x, labels, epochs),
+            )
+            for name, update, threads in product(formats, UPDATES, range(1, self.threads + 1))
+        ]
+
 
 def connect(backend: str, threads: int) -> TorchPeer:
     """The peer of this module."""
@@ -108,6 +120,34 @@ def _step(workload: Workload, memory_format: Any, update: dict[str, bool]) -> Ca
         return loss.detach()
 
     return step
+
+
+def _training(
+    workload: Workload, memory_format: Any, update: dict[str, bool], x: Array, labels: Array, epochs: int
+) -> Callable[[], float]:
+    """A whole training, in one form."""
+    starts = range(0, len(x) - workload.batch + 1, workload.batch)
+    data = [
+        (_tensor(x[i : i + workload.batch], memory_format), torch.from_numpy(labels[i : i + workload.batch]))
+        for i in starts
+    ]
+    loss_of = torch.nn.CrossEntropyLoss()
+
+    def train() -> float:
+        torch.manual_seed(SEED)
+        model = workload.build(torch.nn).to(memory_format=memory_format)
+        optimizer = getattr(torch.optim, workload.optimizer)(model.parameters(), **workload.options, **update)
+        for _ in range(epochs):
+            total = torch.zeros(())
+            for batch, wanted in data:
+                optimizer.zero_grad(set_to_none=True)
+                loss = loss_of(model(batch), wanted)
+                loss.backward()
+                optimizer.step()
+                total += loss.detach()
+        return float(total) / len(data)
+
+    return train
 
 
 def _prediction(workload: Workload, memory_format: Any, compiled: bool) -> Callable[[], Tensor]:

@@ -38,7 +38,7 @@ PEERS = {
         "bench.peer_torch",
         "torch",
         "#E69F00",
-        ("steps", "kernels", "latency", "scaling"),
+        ("steps", "kernels", "latency", "scaling", "courses"),
         # PyTorch's tuning guide advises an allocator that keeps memory; glibc's does with these, else PyTorch loses a
         # tenth to a fifth of a CNN's step to page faults.
         {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**32)},

@@ -15,7 +15,7 @@ import numpy as np
 from .costs import bytes_moved, flops, footprint
 from .inputs import make, shapes
 from .peer import Form, Peer
-from .workloads import BATCHES, Workload
+from .workloads import BATCHES, Workload, samples
 
 MEASUREMENT = 5e-3  #: seconds that one measurement of a kernel should last
 SLICES = 5  #: of a measurement of a kernel, the median of which counts, since others may use the machine, too
@@ -23,6 +23,7 @@ ROUND = 0.03  #: seconds that a round of steps lasts at least: a processor that 
 WARM_UP = 3  #: steps before those that count
 PASSES = 3  #: how often each form is tried, in turn, before one is chosen
 HOPELESS = 3  #: a form that takes so many times as long as the best is not tried again
+TRIAL = 100  #: steps of a whole training by which its form is chosen
 EPOCHS = 2  #: through all batches, after which all forms of all peers must have had the same losses
 
 
@@ -55,6 +56,24 @@ class Session:
     def prepare_prediction(self, workload: Workload) -> dict[str, Any] | None:
         """Choose the fastest form of a prediction; see `Worker.prepare_prediction`."""
         return self._prepare(self._peer.prediction_forms(workload), 4 * MEASUREMENT)
+
+    def prepare_training(self, workload: Workload, data: str, epochs: int) -> dict[str, Any] | None:
+        """Choose the fastest form of a whole training by its first `TRIAL` steps; see `Worker.prepare_training`."""
+        x, labels = samples(data)
+        trial = TRIAL * workload.batch
+        prepared = self._prepare(self._peer.training_forms(workload, x[:trial], labels[:trial], 1), 0)
+        self._forms = {form.title: form for form in self._peer.training_forms(workload, x, labels, epochs)}
+        return prepared
+
+    def time_training(self, form: str) -> float:
+        """Seconds of the training prepared, in one of its forms. Raises if it went astray."""
+        with self._in_force(self._forms[form]) as chosen:
+            start = perf_counter()
+            loss = chosen.call()
+            seconds = perf_counter() - start
+        if not math.isfinite(loss):
+            raise ArithmeticError(f"{chosen.title} came to {loss}")
+        return seconds
 
     def time_kernel(self, form: str, repeats: int) -> float:
         """Seconds per call, over so many calls in a row: the median of their slices, as for the machine's limits."""

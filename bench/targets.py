@@ -38,6 +38,17 @@ def of_steps(comparisons: Sequence[Comparison]) -> list[Verdict]:
     return found
 
 
+def of_courses(comparisons: Sequence[Comparison]) -> list[Verdict]:
+    """Verdicts on whole trainings."""
+    return [
+        _at_least(f"{c.task}, {_threads(c.threads)}, {PEERS[peer].title}'s time over fastnn's", c.ratio(peer), least)
+        for target in TARGETS["courses"]
+        for c in comparisons
+        if c.task == target["task"] and (least := target["ratio"].get(str(c.threads))) is not None
+        for peer in c.peers
+    ]
+
+
 # --- kernels ----------------------------------------------------------------------------------------------------------
 
 

@@ -72,6 +72,20 @@ class Worker:
         prepared: dict[str, Any] | None = self._ask("prepare_prediction", workload=workload.as_json())
         return prepared
 
+    def prepare_training(self, workload: Workload, data: str, epochs: int) -> dict[str, Any] | None:
+        """Choose the peer's fastest form of a whole training on `samples(data)`; None if it cannot do one.
+
+        Returns form: its title, and of a short trial seconds: of this form, forms: of each.
+        """
+        prepared: dict[str, Any] | None = self._ask(
+            "prepare_training", workload=workload.as_json(), data=data, epochs=epochs
+        )
+        return prepared
+
+    def time_training(self, form: str) -> float:
+        """Seconds of the training prepared, in one of its forms."""
+        return float(self._ask("time_training", form=form))
+
     def time_kernel(self, form: str, repeats: int) -> float:
         """Seconds per call of the kernel prepared, in one of its forms, over so many calls."""
         return float(self._ask("time_kernel", form=form, repeats=repeats))

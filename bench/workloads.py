@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from fastnn._kernels import Array
+from fastnn.courses import mitx
 
 from .inputs import stored
 
@@ -134,6 +136,18 @@ def batches(workload: Workload, seed: int = 0) -> list[tuple[Array, Array]]:
         (_stored(rng.standard_normal(shape).astype(np.float32)), rng.integers(0, 10, workload.batch))
         for _ in range(BATCHES)
     ]
+
+
+@cache
+def samples(data: str) -> tuple[Array, Array]:
+    """What a course trains on, in its order: x (N, features) float32 and labels (N,) int64.
+
+    data: so far ``"mnist"``, MITx's training images.
+    """
+    if data != "mnist":
+        raise ValueError(f"expected data 'mnist', got {data!r}")
+    x, labels = mitx.mnist(mitx.SEED).flat().training
+    return x, labels.astype(np.int64)
 
 
 def stacked(workload: Workload) -> tuple[Array, Array]:

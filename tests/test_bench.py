@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
@@ -20,19 +21,21 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # `bench` is no part of the installed package
 
 from bench import __main__ as command  # noqa: E402
-from bench import kernels, latency, machine, peer_fastnn, scaling, steps, targets  # noqa: E402
+from bench import courses, kernels, latency, machine, peer_fastnn, scaling, steps, targets  # noqa: E402
+from bench import session as bench_session  # noqa: E402
 from bench.costs import bytes_moved, flops, footprint  # noqa: E402
 from bench.inputs import Call, cases, family, make, shapes, sizes  # noqa: E402
 from bench.kernels import AboveCeiling, Limits, Measured  # noqa: E402
 from bench.latency import Start  # noqa: E402
 from bench.machine import Machine, MachineError, check_loop  # noqa: E402
+from bench.peer import Form  # noqa: E402
 from bench.peers import PEERS, chosen, missing  # noqa: E402
 from bench.report import Verdict, verdicts_table  # noqa: E402
 from bench.rounds import Comparison, Figure, in_turn  # noqa: E402
 from bench.scaling import Point, thread_counts  # noqa: E402
 from bench.session import Session  # noqa: E402
 from bench.worker import Worker, WorkerError  # noqa: E402
-from bench.workloads import BATCHES, WORKLOADS, Workload, batches, stacked  # noqa: E402
+from bench.workloads import BATCHES, WORKLOADS, Workload, batches, samples, stacked  # noqa: E402
 from fastnn._kernels import TABLE, backends, use_backend  # noqa: E402
 
 
@@ -185,6 +188,71 @@ def test_peers_train_and_predict_alike(peer: str) -> None:
             assert theirs.losses(NESTEROV) == theirs.classes(latency.one_sample(CNN)) == {}
 
 
+LEAKY = Workload("leaky", (12,), (("Linear", 12, 8), ("LeakyReLU",), ("Linear", 8, 10)), 4, "Adam", {"lr": 0.01})
+
+
+def few_samples() -> tuple[np.ndarray, np.ndarray]:
+    """A remainder of a batch of 4 at the end."""
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((42, 12)).astype(np.float32), rng.integers(0, 10, 42)
+
+
+@pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
+def test_whole_trainings_are_alike() -> None:
+    # In a process of its own: two OpenMP runtimes in one disturb each other.
+    code = "import test_bench; test_bench.train_with_torch()"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT / "tests", timeout=120)
+
+
+def train_with_torch() -> None:
+    """Every form of PyTorch comes to the loss of `fit`, each time anew; raises where one does not."""
+    from bench.peer_torch import TorchPeer
+
+    peer = TorchPeer(1)
+    peer.use_threads(1)
+    for workload in (MLP, LEAKY):
+        (ours,) = peer_fastnn.connect(BACKEND, 1).training_forms(workload, *few_samples(), 2)
+        expected = ours.call()
+        assert ours.call() == expected
+        for form in peer.training_forms(workload, *few_samples(), 2):
+            for _ in range(2):
+                np.testing.assert_allclose(form.call(), expected, rtol=1e-4, err_msg=form.title)
+
+
+def test_a_training_is_chosen_by_its_first_steps_and_timed_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int]] = []
+
+    class Peer(peer_fastnn.FastnnPeer):
+        def training_forms(self, workload: Workload, x: Any, labels: Any, epochs: int) -> Any:
+            seen.append((len(x), epochs))
+            return super().training_forms(workload, x, labels, epochs)
+
+    x, labels = few_samples()
+    monkeypatch.setattr(bench_session, "samples", lambda data: (np.tile(x, (20, 1)), np.tile(labels, 20)))
+    session = Session(Peer(BACKEND, 1))
+    prepared = session.prepare_training(MLP, "mnist", 3)
+    assert prepared is not None and prepared["form"] == "fit, 1 thread"
+    assert seen == [(400, 1), (840, 3)]
+    assert session.time_training("fit, 1 thread") > 0
+    session._forms = {"a": Form("a", 1, lambda: float("nan"))}
+    with pytest.raises(ArithmeticError, match="a, 1 thread came to nan"):
+        session.time_training("a")
+
+
+def test_courses_are_those_that_are_reproduced() -> None:
+    course = courses.COURSES["mnist-fc"]
+    assert (course.epochs, len(course.runs)) == (10, 10)
+    leaky = {run.name: run for run in course.runs}["hidden 128, LeakyReLU"]
+    assert leaky.layers == (("Linear", 784, 128), ("LeakyReLU",), ("Linear", 128, 10))
+    momentum = {run.name: run for run in course.runs}["hidden 10, momentum .9"]
+    assert (momentum.batch, momentum.optimizer, momentum.options) == (32, "SGD", {"lr": 0.1, "momentum": 0.9})
+
+
+def test_samples_of_unknown_data_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected data 'mnist', got 'nothing'"):
+        samples("nothing")
+
+
 class FakeWorker:
     """A worker that says what it is told to."""
 
@@ -196,6 +264,37 @@ class FakeWorker:
 
     def classes(self, workload: Workload) -> dict[str, list[int]]:
         return {"eager": [int(loss) for loss in self.trace]}
+
+    def prepare_training(self, workload: Workload, data: str, epochs: int) -> dict[str, Any] | None:
+        return (
+            {"form": f"{epochs} epochs", "forms": {}} if workload.name == "small MLP" or len(self.trace) == 2 else None
+        )
+
+    def time_training(self, form: str) -> float:
+        return self.trace[0]
+
+
+def test_courses_are_summed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers: Any = {"native": FakeWorker([2.0, 2.0]), "torch": FakeWorker([9.0, 9.0])}
+    for worker in workers.values():
+        worker.about = {}
+    monkeypatch.setattr(courses, "workers_of", lambda peers, threads: nullcontext(workers))
+    monkeypatch.setattr(courses, "check_same_losses", lambda run, workers: None)
+    course = courses.Course("mnist-fc", "mnist", 3, (MLP, NESTEROV))
+    found, _ = courses.compare([course], ["torch"], 1, 2, None)
+    assert courses.table(found).splitlines() == [
+        "training   threads  fastnn s  peer         s  ratio  its fastest form",
+        "small MLP        1      2.00  PyTorch   9.00   4.50  3 epochs",
+        "Nesterov         1      2.00  PyTorch   9.00   4.50  3 epochs",
+        "mnist-fc         1      4.00  PyTorch  18.00   4.50",
+    ]
+    assert [c.task for c in found] == ["small MLP", "Nesterov", "mnist-fc"]
+    assert found[2].figures["torch"].rounds == [18e6, 18e6]
+    assert [(v.figure, v.target, v.met) for v in targets.of_courses(found)] == [("4.50", "≥ 4", True)]
+    workers["torch"].trace = [9.0]  # cannot do the second
+    alone = courses.compare([course], ["torch"], 1, 1, 7)[0]
+    assert [c.peers for c in alone] == [["torch"], [], []]
+    assert alone[0].ours.form == "7 epochs" and "–" in courses.table(alone)
 
 
 def test_a_peer_that_trains_or_predicts_otherwise_is_found() -> None:
@@ -471,6 +570,7 @@ def test_targets_are_met_or_not() -> None:
 
 def test_targets_name_what_there_is() -> None:
     data = targets.TARGETS
+    assert {t["task"] for t in data["courses"]} <= set(courses.COURSES)
     assert {t["task"] for t in (*data["steps"], *data["latency"]["prediction"])} <= set(WORKLOADS)
     assert {t["sweep"] for t in data["scaling"]} <= set(command.SWEEPS)
     for target in data["kernels"]:
@@ -510,6 +610,7 @@ def test_nothing_of_that_name_is_an_error(capsys: pytest.CaptureFixture[str]) ->
 OUTCOMES: dict[str, Any] = {
     "steps": {"comparisons": [asdict(c) for c in COMPARISONS]},
     "kernels": {"dtype": "float32", "limits": asdict(LIMITS), "measured": [asdict(m) for m in MEASURED]},
+    "courses": {"epochs": None, "comparisons": [asdict(c) for c in COMPARISONS]},
     "latency": {"comparisons": [asdict(c) for c in COMPARISONS], "starts": [asdict(s) for s in STARTS]},
     "scaling": {"points": [asdict(p) for p in POINTS]},
 }
@@ -537,7 +638,7 @@ def test_chart_of_something_else_is_an_error(tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "saved.json").write_text("{}", encoding="utf-8")
     with pytest.raises(SystemExit, match="2"):
         command.main(["chart", str(tmp_path / "saved.json"), "--out", str(tmp_path / "chart.png")])
-    assert "expected JSON of steps, latency, kernels, scaling" in capsys.readouterr().err
+    assert "expected JSON of steps, latency, courses, kernels, scaling" in capsys.readouterr().err
 
 
 # --- what comes before the first prediction ---------------------------------------------------------------------------

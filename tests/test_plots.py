@@ -23,6 +23,7 @@ import fastnn as fn
 from fastnn import plots
 
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+NAN = float("nan")
 LONG = tuple(f"a class with a long name {i}" for i in range(10))
 
 
@@ -252,6 +253,64 @@ def test_classes_that_do_not_occur_are_shown() -> None:
 def test_confusion_matrix_refuses(true: Any, predicted: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         plots.confusion_matrix(true, predicted, ("no", "yes"))
+
+
+# --- bars -------------------------------------------------------------------------------------------------------------
+
+ERRORS = {"base": 7.95, "batch 64": 6.85, "a variation with a rather long name": 10.96751, "lr .01": 0.0}
+
+
+def test_bars_with_marks() -> None:
+    figure = plots.bars(
+        ERRORS, marks={"batch 64": 6.9, "base": 12.0}, mark="the course", xlabel="wrong (%)", title="Errors"
+    )
+    renderer, (axes,) = drawn(figure), figure.axes
+    assert [bar.get_width() for bar in axes.patches] == [*ERRORS.values()]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [*ERRORS]
+    tops = [bar.get_window_extent(renderer).y1 for bar in axes.patches]
+    assert tops == sorted(tops, reverse=True)  # the first is on top
+    ((base, batch),) = (lines.get_segments() for lines in axes.collections)
+    assert base[:, 0].tolist() == [12.0, 12.0] and batch[:, 0].tolist() == [6.9, 6.9]
+    for segment, row in ((base, 0), (batch, 1)):
+        bar = axes.patches[row]
+        assert segment[0, 1] < bar.get_y() and segment[1, 1] > bar.get_y() + bar.get_height()
+    assert [text.get_text() for text in axes.texts] == ["7.95 (12)", "6.85 (6.9)", "10.97", "0"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["the course"]
+    assert (axes.get_xlabel(), axes.get_title(loc="left")) == ("wrong (%)", "Errors")
+    check_nothing_is_cut_off(figure, renderer)
+    marks = axes.collections[0].get_window_extent(renderer)
+    for text in axes.texts:
+        box = text.get_window_extent(renderer)
+        assert box.x1 <= axes.get_window_extent(renderer).x1
+        assert not any(box.overlaps(bar.get_window_extent(renderer)) for bar in axes.patches)
+    assert axes.texts[0].get_window_extent(renderer).x0 >= marks.x1  # behind its mark, too
+    assert not figure.legends[0].get_window_extent(renderer).overlaps(axes.get_window_extent(renderer))
+
+
+@pytest.mark.parametrize("count", [1, 2, 10, 40])
+def test_bars_however_many(count: int) -> None:
+    figure = plots.bars({f"bar {i}": 10.0**-i for i in range(count)})
+    renderer, (axes,) = drawn(figure), figure.axes
+    assert not figure.legends and len(axes.patches) == count
+    check_nothing_is_cut_off(figure, renderer)
+    check_apart(tick_labels(axes.yaxis), renderer)
+
+
+def test_bars_of_what_is_not_finite_or_below_zero(tmp_path: Path) -> None:
+    values = {"a": NAN, "b": -2.0, "$c$": 1.0}
+    figure = plots.bars(values, tmp_path / "a.png", marks={"a": NAN, "b": float("inf"), "$c$": 0.5}, mark="$_$")
+    drawn(figure)
+    (axes,) = figure.axes
+    assert [bar.get_width() for bar in axes.patches] == [0, -2, 1]
+    assert [text.get_text() for text in axes.texts] == ["nan", "-2", "1 (0.5)"]
+    assert os.listdir(tmp_path) == ["a.png"]
+
+
+def test_bars_refuses() -> None:
+    with pytest.raises(ValueError, match="bars: expected at least one value"):
+        plots.bars({})
+    with pytest.raises(ValueError, match="bars: there are marks, but no values, of b, c"):
+        plots.bars({"a": 1.0}, marks={"a": 1.0, "b": 2.0, "c": 3.0})
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------

@@ -26,6 +26,8 @@ from .report import Check, Found, Report
 
 #: One line on each result that can be reproduced, by name; the module's name has underscores for hyphens.
 RESULTS = {
+    "scalar-net": "MITx 6.86x, project 3: a network of six neurons, followed by hand",
+    "mnist-fc": "MITx 6.86x, project 3: fully connected networks on MNIST, ten runs",
     "mnist-cnn": "MITx 6.86x, project 3: a convolutional network on MNIST",
 }
 

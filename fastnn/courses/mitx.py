@@ -31,6 +31,10 @@ class Part(NamedTuple):
         count = len(self.x) // size * size
         return Part(self.x[:count], self.y[:count])
 
+    def flat(self) -> Part:
+        """With the numbers of each image in a row: (N, pixels)."""
+        return Part(self.x.reshape(len(self.x), -1), self.y)
+
 
 class Split(NamedTuple):
     """A data set in the course's parts, the training part in the course's order."""
@@ -39,6 +43,10 @@ class Split(NamedTuple):
     validation: Part
     test: Part
     class_names: tuple[str, ...]
+
+    def flat(self) -> Split:
+        """With the numbers of each image in a row."""
+        return Split(self.training.flat(), self.validation.flat(), self.test.flat(), self.class_names)
 
 
 def mnist(seed: int, *, data: Path | None = None, download: bool = True) -> Split:

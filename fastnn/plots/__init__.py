@@ -5,8 +5,9 @@ caller is touched; a notebook shows the returned figure, and `path` writes it to
 the format (png, svg, pdf).
 """
 
+from .bars import bars
 from .confusion import confusion_matrix
 from .curves import learning_curves
 from .pictures import filters, worst_mistakes
 
-__all__ = ["confusion_matrix", "filters", "learning_curves", "worst_mistakes"]
+__all__ = ["bars", "confusion_matrix", "filters", "learning_curves", "worst_mistakes"]
