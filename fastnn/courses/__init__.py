@@ -21,6 +21,8 @@ from .report import Check, Found, Report
 #: One line on each result that can be reproduced, by name; the module's name has underscores for hyphens.
 RESULTS = {
     "mnist-cnn": "MITx 6.86x, project 3: a convolutional network on MNIST",
+    "two-layer-toy": "UCLA ECE C147, homework 3: a two-layer net on toy data",
+    "cifar-two-layer": "UCLA ECE C147, homework 3: a two-layer net on CIFAR-10, and a search for its hyper-parameters",
 }
 
 
