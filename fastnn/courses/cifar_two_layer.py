@@ -168,7 +168,7 @@ def write(
     fn.plots.learning_curves(recorded, out / "accuracy.png", metrics="accuracy", every=every, first=0, unit="iteration")
     fn.plots.heat_map(
         np.reshape([point["accuracy"] for point in metrics["grid"]], (len(LEARNING_RATES), len(PENALTIES))),
-        [f"{rate:g}" for rate in LEARNING_RATES],
+        [f"{rate:.0e}" for rate in LEARNING_RATES],
         [f"{reg:g}" for reg in PENALTIES],
         out / "grid.png",
         title="Validation accuracy",
@@ -180,7 +180,7 @@ def write(
     return {
         "loss.png": "The first run: loss of each iteration's batch",
         "accuracy.png": "The first run: accuracy on the batch, and on the validation images, once an epoch",
-        "grid.png": "The grid: validation accuracy recorded last at each point",
+        "grid.png": "The grid: the validation accuracy recorded last at each point, the best framed",
         "weights_before.png": "First-layer weights after the first run",
         "weights_after.png": "First-layer weights of the best point of the grid, trained once more",
     }
