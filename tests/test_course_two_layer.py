@@ -165,6 +165,16 @@ def test_a_copy_goes_its_own_way() -> None:
     assert all((n.params[name] == a).all() for name, a in twin.params.items())
 
 
+def test_labels_that_do_not_fit_are_refused() -> None:
+    (x, y), n = blobs(), net()
+    with pytest.raises(fn.ShapeError, match="y: expected"):
+        n.train(x, y[:5], x, y)
+    with pytest.raises(fn.ShapeError, match="y_val: expected"):
+        n.train(x, y, x, y[:5])
+    with pytest.raises(ValueError, match="from 0 to 2"):
+        n.train(x, y + 1, x, y)
+
+
 def test_verbose_prints_every_hundredth_loss(capsys: pytest.CaptureFixture[str]) -> None:
     (x, y), n = blobs(), net()
     losses = n.train(x, y, x, y, **HOW | {"num_iters": 102}, verbose=True)["loss_history"]

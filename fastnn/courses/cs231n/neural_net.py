@@ -15,6 +15,7 @@ import numpy as np
 import fastnn as fn
 from fastnn import _kernels as k
 from fastnn._kernels import Array
+from fastnn.losses.targets import check_labels
 from fastnn.training.progress import shown
 
 Step = Callable[[Array, Array], float]
@@ -103,9 +104,10 @@ class TwoLayerNet:
 
         Returns ``loss_history``, the loss of each iteration's batch before its update; ``train_acc_history``, the
         accuracies on the last batch, and ``val_acc_history``.
+        Raises `ShapeError`, `DTypeError` and ValueError for what does not fit.
         """
         X, X_val = _rows(X), _rows(X_val)
-        y, y_val = np.asarray(y, np.int64), np.asarray(y_val)
+        y, y_val = check_labels(y, len(X), "y"), check_labels(y_val, len(X_val), "y_val")
         size = min(batch_size, len(X))
         per_epoch = max(len(X) // batch_size, 1)
         history: dict[str, list[float]] = {"loss_history": [], "train_acc_history": [], "val_acc_history": []}
