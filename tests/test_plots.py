@@ -189,6 +189,59 @@ def test_names_are_no_formulas(tmp_path: Path) -> None:
         assert f"predicted: {names[1]} (80.0%)\ntrue: {names[0]}" in figure.axes[0].texts[1].get_text()
 
 
+def test_learning_curves_over_iterations() -> None:
+    run = SimpleNamespace(accuracy=[0.1, 0.2, 0.3], val_accuracy=[0.1, 0.15])
+    figure = plots.learning_curves(run, metrics="accuracy", every=245, first=0, unit="iteration")
+    renderer, (axes,) = drawn(figure), figure.axes
+    assert [line.get_xdata().tolist() for line in axes.lines] == [[0, 245, 490], [0, 245]]
+    assert axes.get_xlabel() == "iteration" and axes.get_xlim() == (-122.5, 612.5)
+    check_nothing_is_cut_off(figure, renderer)
+
+
+# --- heat maps --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("names", [("0.001", "1e-05"), ("a rather long name of a row", "$x_$")])
+@pytest.mark.parametrize("columns", [1, 4, 12])
+def test_heat_map(names: tuple[str, ...], columns: int, tmp_path: Path) -> None:
+    values = np.linspace(0.1, 0.517, 2 * columns).reshape(2, columns)
+    values[1, 0] = 2
+    how = {"title": "Accuracy", "xlabel": "penalty", "ylabel": "rate"}
+    figure = plots.heat_map(values, names, range(columns), tmp_path / "a.png", **how)
+    renderer, (axes,) = drawn(figure), figure.axes
+    assert [text.get_text() for text in axes.texts] == [f"{value:.3f}" for value in values.ravel()]
+    (frame,) = axes.patches
+    assert frame.get_center().tolist() == [0, 1] and axes.texts[columns].get_color() == "white"
+    assert [label.get_text() for label in tick_labels(axes.yaxis)] == list(names)
+    for text in axes.texts:
+        box, cell = text.get_window_extent(renderer), axes.get_window_extent(renderer)
+        assert box.width < cell.width / columns and box.height < cell.height / 2
+    check_apart(tick_labels(axes.xaxis), renderer)
+    check_nothing_is_cut_off(figure, renderer)
+    assert os.listdir(tmp_path) == ["a.png"]
+
+
+def test_heat_map_of_what_is_not_finite() -> None:
+    (axes,) = plots.heat_map([[np.nan, 3], [np.inf, -np.inf]], "ab", "cd", number="g").axes
+    assert [text.get_text() for text in axes.texts] == ["nan", "3", "nan", "nan"]
+    assert axes.patches[0].get_center().tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
+    [
+        ([[1, 2]], fn.ShapeError, r"2 rows and 2 columns, got \(1, 2\)"),
+        ([1, 2], fn.ShapeError, r"got \(2,\)"),
+        ([[1], [2, 3]], fn.ShapeError, "values"),
+        ([["a", "b"]] * 2, fn.DTypeError, "real numbers"),
+        ([[np.nan] * 2] * 2, ValueError, "finite"),
+    ],
+)
+def test_heat_map_refuses(values: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        plots.heat_map(values, "ab", "cd")
+
+
 # --- confusion matrix -------------------------------------------------------------------------------------------------
 
 

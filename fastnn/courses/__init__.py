@@ -29,6 +29,8 @@ RESULTS = {
     "scalar-net": "MITx 6.86x, project 3: a network of six neurons, followed by hand",
     "mnist-fc": "MITx 6.86x, project 3: fully connected networks on MNIST, ten runs",
     "mnist-cnn": "MITx 6.86x, project 3: a convolutional network on MNIST",
+    "two-layer-toy": "UCLA ECE C147, homework 3: a two-layer net on toy data",
+    "cifar-two-layer": "UCLA ECE C147, homework 3: a two-layer net on CIFAR-10, and a search for its hyper-parameters",
 }
 
 #: Options that change nothing that is found: a report does not name them.

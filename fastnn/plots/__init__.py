@@ -8,6 +8,7 @@ the format (png, svg, pdf).
 from .bars import bars
 from .confusion import confusion_matrix
 from .curves import learning_curves
+from .heat_map import heat_map
 from .pictures import filters, worst_mistakes
 
-__all__ = ["bars", "confusion_matrix", "filters", "learning_curves", "worst_mistakes"]
+__all__ = ["bars", "confusion_matrix", "filters", "heat_map", "learning_curves", "worst_mistakes"]

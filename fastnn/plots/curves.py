@@ -21,15 +21,23 @@ _PARTS = (("", "training", "-"), ("val_", "validation", "--"))
 
 
 def learning_curves(
-    history: Any, path: StrPath | None = None, *, metrics: str | Sequence[str] = ("loss", "accuracy")
+    history: Any,
+    path: StrPath | None = None,
+    *,
+    metrics: str | Sequence[str] = ("loss", "accuracy"),
+    every: int = 1,
+    first: int = 1,
+    unit: str = "epoch",
 ) -> Figure:
     """Metrics over the epochs, training solid and validation dashed; of one run, or of several, a colour each.
 
     history: what `fit` returns, or anything with such lists: ``loss``, one number an epoch, and ``val_loss`` for the
         validation; or, for several runs, a dictionary, name to history.
     metrics: one or several of a history's, a panel each; what no run has is left out. Accuracies are fractions and
-        drawn as percentages. Epochs count from 1. A number that is not finite is left out.
+        drawn as percentages. A number that is not finite is left out.
     path: a file to write.
+    every, first, unit: the numbers are those of epochs 1, 2, …; or of every so many of another unit, from the first:
+        ``every=100, first=0, unit="iteration"``.
 
     Raises ImportError without matplotlib.
     """
@@ -38,8 +46,9 @@ def learning_curves(
     drawn = [metric for metric in wanted if _epochs(runs, metric)] or wanted[:1]
     figure: Figure = figure_class()(figsize=(1 + 4 * len(drawn), 4), layout="constrained")
     panels = figure.subplots(1, len(drawn), squeeze=False, gridspec_kw={"wspace": 0.08})[0]
+    places = range(first, first + every * max([*(_epochs(runs, metric) for metric in drawn), 1]), every)
     for axes, metric in zip(panels, drawn, strict=True):
-        _draw(axes, runs, metric)
+        _draw(axes, runs, metric, places, unit)
     if not any(axes.lines for axes in panels):
         panels[0].text(0.5, 0.5, "no complete epoch", ha="center", va="center", transform=panels[0].transAxes)
     elif isinstance(history, Mapping):
@@ -59,8 +68,8 @@ def _epochs(runs: Mapping[str, Any], metric: str) -> int:
     return max((len(_curve(run, part + metric)) for run in runs.values() for part, *_ in _PARTS), default=0)
 
 
-def _draw(axes: Axes, runs: Mapping[str, Any], metric: str) -> None:
-    """One panel; lines have dots where epochs are so few that a line alone might be invisible."""
+def _draw(axes: Axes, runs: Mapping[str, Any], metric: str, places: range, axis: str) -> None:
+    """One panel above that axis; lines have dots where epochs are so few that a line alone might be invisible."""
     from matplotlib.ticker import MaxNLocator
 
     title, unit, scale = _PANELS.get(metric, (metric, "", 1))
@@ -71,11 +80,11 @@ def _draw(axes: Axes, runs: Mapping[str, Any], metric: str) -> None:
             values = [scale * value if np.isfinite(value) else np.nan for value in _curve(run, part + metric)]
             if values:
                 colour = _colour(j, 2) if len(runs) == 1 else _colour(i, len(runs))
-                axes.plot(range(1, len(values) + 1), values, style, color=colour, label=label, **dots)
-    axes.set_xlim(0.5, max(epochs, 1) + 0.5)
+                axes.plot(places[: len(values)], values, style, color=colour, label=label, **dots)
+    axes.set_xlim(places[0] - 0.5 * places.step, places[max(epochs, 1) - 1] + 0.5 * places.step)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     axes.set_title(title, parse_math=False)
-    axes.set(xlabel="epoch", ylabel=unit)
+    axes.set(xlabel=axis, ylabel=unit)
     axes.grid(alpha=0.3)
 
 

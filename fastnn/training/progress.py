@@ -34,9 +34,9 @@ class Silent:
 class Lines(Silent):
     """One line for each epoch, on stderr."""
 
-    def __init__(self, epochs: int, name: str = "") -> None:
-        self.epochs, self.epoch = epochs, 0
-        self.before = f"{name}: " if name else ""
+    def __init__(self, epochs: int | None, name: str = "") -> None:
+        """epochs: None where the training is one of which nobody counts the epochs."""
+        self.epochs, self.epoch, self.name = epochs, 0, name
 
     def begin(self, epoch: int, batches: int | None, done: int) -> None:
         self.epoch = epoch
@@ -44,17 +44,17 @@ class Lines(Silent):
     @property
     def place(self) -> str:
         """Which epoch of how many, after the name of the training."""
-        return f"{self.before}epoch {self.epoch}/{self.epochs}"
+        return _joined(self.name, "" if self.epochs is None else f"epoch {self.epoch}/{self.epochs}")
 
     def end(self, means: dict[str, float], seconds: float) -> None:
         numbers = ", ".join(f"{name} {value}" for name, value in _texts(means).items())
-        print(f"{self.place}: {numbers}, {seconds:.1f} s", file=sys.stderr)
+        print(_joined(self.place, f"{numbers}, {seconds:.1f} s"), file=sys.stderr)
 
 
 class Bars(Lines):
     """One bar of tqdm for each epoch, on stderr."""
 
-    def __init__(self, epochs: int, name: str, tqdm: Callable[..., Any]) -> None:
+    def __init__(self, epochs: int | None, name: str, tqdm: Callable[..., Any]) -> None:
         super().__init__(epochs, name)
         self.tqdm = tqdm
         self.bar: Any = None
@@ -76,12 +76,17 @@ class Bars(Lines):
             self.bar.close()
 
 
+def _joined(*parts: str) -> str:
+    """The parts that are not empty."""
+    return ": ".join(part for part in parts if part)
+
+
 def _texts(means: dict[str, float]) -> dict[str, str]:
     return {name: f"{value:.4f}" for name, value in means.items()}
 
 
-def shown(progress: bool | str, epochs: int) -> Silent:
-    """progress: whether to show any; a text is the training's name, shown with it."""
+def shown(progress: bool | str, epochs: int | None = None) -> Silent:
+    """progress: whether to show any; a text is the training's name, shown with it. epochs: None shows none."""
     if not progress:
         return Silent()
     name = progress if isinstance(progress, str) else ""
