@@ -21,6 +21,8 @@ from .report import Check, Found, Report
 #: One line on each result that can be reproduced, by name; the module's name has underscores for hyphens.
 RESULTS = {
     "mnist-cnn": "MITx 6.86x, project 3: a convolutional network on MNIST",
+    "layer-checks": "UCLA ECE C147, homework 3: layers and losses of CS231n's frame beside known values",
+    "cifar-fc": "UCLA ECE C147, homework 3: fully connected networks on CIFAR-10 by CS231n's Solver",
 }
 
 
