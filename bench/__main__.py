@@ -10,7 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import kernels, latency, scaling, steps, targets
+import numpy
+
+from . import cs231n, kernels, latency, scaling, steps, targets
 from .inputs import cases
 from .machine import MachineError, described
 from .peers import chosen
@@ -50,6 +52,8 @@ def parser() -> argparse.ArgumentParser:
 
     command = _measuring(commands, "scaling", _scaling, "steps over batch, width and threads", repeats=5)
     command.add_argument("--steps", type=int, default=30, help="steps in a round (default 30)")
+
+    _measuring(commands, "cs231n", _cs231n, "CS231n's layers by naive loops, im2col and fastnn", repeats=3)
 
     command = commands.add_parser("chart", help="a picture of what --json saved")
     command.add_argument("file", type=Path)
@@ -124,6 +128,13 @@ def _scaling(options: argparse.Namespace) -> Outcome:
     sweeps = {name: SWEEPS[name] for name in _only(options, SWEEPS, str)}
     points, about = scaling.compare(sweeps, options.peers, options.threads, options.repeats, options.steps)
     return {"points": [asdict(p) for p in points]}, about, scaling.table(points), targets.of_scaling(points)
+
+
+def _cs231n(options: argparse.Namespace) -> Outcome:
+    if options.peers:
+        raise ValueError("--against: cs231n has no peers but NumPy")
+    timings = cs231n.compare(_only(options, cs231n.TASKS, str), options.threads, options.repeats)
+    return {"timings": [asdict(t) for t in timings]}, {"numpy": numpy.__version__}, cs231n.table(timings), []
 
 
 def _only(options: argparse.Namespace, things: Iterable[T], name: Callable[[T], str]) -> list[T]:
