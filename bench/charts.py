@@ -223,8 +223,8 @@ def _layers(data: Mapping[str, Any]) -> Figure:
         for j, way in enumerate(WAYS):
             us, y = timing.median(way), i * (len(WAYS) + 1) + j
             axes.barh(y, us / 1e3, color=colours[way], height=0.9)
-            times = "" if way == "fastnn" else f"   ({timing.ratio(way):.3g}×)"
-            text = f"{us / 1e3:.3g} ms{times}" if us < 1e6 else f"{us / 1e6:.3g} s{times}"
+            times = "" if way == "fastnn" else f"   ({micros(timing.ratio(way))}×)"
+            text = (f"{us / 1e6:.2f} s" if us >= 1e6 else f"{micros(us / 1e3)} ms") + times
             axes.annotate(text, (us / 1e3, y), (4, 0), textcoords="offset points", va="center", size=7)
     middles = [i * (len(WAYS) + 1) + (len(WAYS) - 1) / 2 for i in range(len(timings))]
     axes.set_yticks(middles, [timing.task.replace(", ", ",\n") for timing in timings], size=8)

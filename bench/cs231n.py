@@ -31,7 +31,7 @@ Array = np.ndarray[Any, Any]
 CONV = {"stride": 2, "pad": 1}
 POOL = {"pool_height": 2, "pool_width": 2, "stride": 2}
 WAYS = {"loops": "naive loops", "im2col": "NumPy, im2col", "fastnn": "fastnn"}
-SLICE = 0.02  #: seconds that a measurement lasts at least
+SLICE = 0.2  #: seconds that a measurement lasts at least
 ROOT = Path(__file__).parents[1]
 
 
@@ -229,8 +229,9 @@ def im2col_pool_backward(dout: Array, cache: Any) -> Array:
 
 def _columns(x: Array, size: tuple[int, int], stride: int) -> Array:
     """(N, C, HH, WW, P, Q): every window, as a view."""
-    windows: Array = np.lib.stride_tricks.sliding_window_view(x, size, axis=(2, 3))
-    return windows[:, :, ::stride, ::stride].transpose(0, 1, 4, 5, 2, 3)
+    windows = np.lib.stride_tricks.sliding_window_view(x, size, axis=(2, 3))
+    columns: Array = windows[:, :, ::stride, ::stride].transpose(0, 1, 4, 5, 2, 3)
+    return columns
 
 
 def _padded(x: Array, pad: int) -> Array:
