@@ -287,6 +287,7 @@ def test_the_two_layer_notebook(document: tuple[str, str], scope: dict[str, Any]
     assert scope["best_hyper_params"] == (5000, 1e-3, 0.35)
 
 
+@pytest.mark.timeout(1200)
 def test_the_fully_connected_notebook(document: tuple[str, str], scope: dict[str, Any]) -> None:
     found = cells(document[1])
     assert [cell.number for cell in found][:9] == [str(number) for number in range(1, 10)]
