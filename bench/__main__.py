@@ -10,7 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import courses, kernels, latency, scaling, steps, targets
+import numpy
+
+from . import courses, cs231n, kernels, latency, scaling, steps, targets
 from .inputs import cases
 from .machine import MachineError, described
 from .peers import chosen
@@ -53,6 +55,8 @@ def parser() -> argparse.ArgumentParser:
 
     command = _measuring(commands, "courses", _courses, "whole trainings of courses", repeats=1)
     command.add_argument("--epochs", type=int, help="instead of the course's")
+
+    _measuring(commands, "cs231n", _cs231n, "CS231n's layers by naive loops, im2col and fastnn", repeats=3)
 
     command = commands.add_parser("chart", help="a picture of what --json saved")
     command.add_argument("file", type=Path)
@@ -134,6 +138,13 @@ def _courses(options: argparse.Namespace) -> Outcome:
     comparisons, about = courses.compare(wanted, options.peers, options.threads, options.repeats, options.epochs)
     found = {"epochs": options.epochs, "comparisons": [asdict(c) for c in comparisons]}
     return found, about, courses.table(comparisons), targets.of_courses(comparisons)
+
+
+def _cs231n(options: argparse.Namespace) -> Outcome:
+    if options.peers:
+        raise ValueError("--against: cs231n has no peers but NumPy")
+    timings = cs231n.compare(_only(options, cs231n.TASKS, str), options.threads, options.repeats)
+    return {"timings": [asdict(t) for t in timings]}, {"numpy": numpy.__version__}, cs231n.table(timings), []
 
 
 def _only(options: argparse.Namespace, things: Iterable[T], name: Callable[[T], str]) -> list[T]:

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullLocator
 
+from .cs231n import WAYS, Timing
 from .kernels import LEAST_BYTES, Measured
 from .peers import OURS, PEERS
 from .report import micros
@@ -26,7 +27,14 @@ _COPIES = {"16384": "L1", "1048576": "L2", "67108864": "memory"}  #: which copie
 
 def draw(data: Mapping[str, Any], out: Path) -> None:
     """Write the picture of what a command saved as JSON."""
-    pictures = {"steps": _ratios, "latency": _ratios, "courses": _ratios, "kernels": _kernels, "scaling": _scaling}
+    pictures = {
+        "steps": _ratios,
+        "latency": _ratios,
+        "courses": _ratios,
+        "kernels": _kernels,
+        "scaling": _scaling,
+        "cs231n": _layers,
+    }
     if data.get("kind") not in pictures:
         raise ValueError(f"there is nothing to draw: expected JSON of {', '.join(pictures)}")
     figure = pictures[data["kind"]](data)
@@ -205,6 +213,43 @@ def _scaling(data: Mapping[str, Any]) -> Figure:
         frameon=False,
         fontsize=8,
         handlelength=4,
+    )
+    return figure
+
+
+# --- cs231n -----------------------------------------------------------------------------------------------------------
+
+
+def _layers(data: Mapping[str, Any]) -> Figure:
+    """A group of bars for each of CS231n's functions: the time of each way, and how many times fastnn's it is."""
+    timings = [Timing(**timing) for timing in data["timings"]]
+    colours = {"loops": "#D55E00", "im2col": "#999999", "fastnn": PEERS[OURS].colour}
+    figure = Figure(figsize=(8, _BAR * (len(WAYS) + 1) * len(timings) + 1.2), layout="constrained")
+    axes = figure.add_subplot()
+    for i, timing in enumerate(timings):
+        for j, way in enumerate(WAYS):
+            us, y = timing.median(way), i * (len(WAYS) + 1) + j
+            axes.barh(y, us / 1e3, color=colours[way], height=0.9)
+            times = "" if way == "fastnn" else f"   ({micros(timing.ratio(way))}×)"
+            text = (f"{us / 1e6:.2f} s" if us >= 1e6 else f"{micros(us / 1e3)} ms") + times
+            axes.annotate(text, (us / 1e3, y), (4, 0), textcoords="offset points", va="center", size=7)
+    middles = [i * (len(WAYS) + 1) + (len(WAYS) - 1) / 2 for i in range(len(timings))]
+    axes.set_yticks(middles, [timing.task.replace(", ", ",\n") for timing in timings], size=8)
+    axes.set_ylim(len(timings) * (len(WAYS) + 1) - 1.3, -0.7)
+    axes.set_xscale("log")
+    least, most = (end(t.median(way) for t in timings for way in WAYS) / 1e3 for end in (min, max))
+    axes.set_xlim(least / 3, most * 10)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel("ms a call; lower is better", size=8)
+    _plain(axes)
+    axes.tick_params(axis="y", length=0)
+    figure.legend(
+        [Patch(color=colours[way]) for way in WAYS],
+        WAYS.values(),
+        loc="outside upper right",
+        ncols=len(WAYS),
+        frameon=False,
+        fontsize=8,
     )
     return figure
 

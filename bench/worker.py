@@ -21,7 +21,7 @@ from .session import Session
 from .workloads import Workload
 
 #: What the libraries read when they start.
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "FASTNN_NUM_THREADS")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "FASTNN_NUM_THREADS")
 
 
 class WorkerError(RuntimeError):
@@ -35,7 +35,7 @@ class Worker:
         """tuned: in the environment that suits the peer best."""
         root = str(Path(__file__).parents[1])
         path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
-        environment = {**os.environ, **dict.fromkeys(_THREADS, str(threads)), "PYTHONPATH": path}
+        environment = {**os.environ, **dict.fromkeys(THREADS, str(threads)), "PYTHONPATH": path}
         if tuned:
             environment.update(PEERS[peer].environment)
         if threads == 1:

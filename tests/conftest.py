@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +39,19 @@ def threads() -> Iterator[None]:
     before = fn.get_num_threads()
     yield
     fn.set_num_threads(before)
+
+
+@pytest.fixture
+def installed() -> Iterator[None]:
+    """`fastnn.courses.cs231n` is installed; afterwards it is not."""
+    from fastnn.courses import cs231n
+
+    finders = [*sys.meta_path]
+    cs231n.install()
+    yield
+    sys.meta_path[:] = finders
+    for name in [name for name in sys.modules if name.partition(".")[0] in cs231n.PACKAGES]:
+        del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

@@ -21,9 +21,10 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # `bench` is no part of the installed package
 
 from bench import __main__ as command  # noqa: E402
-from bench import courses, kernels, latency, machine, peer_fastnn, scaling, steps, targets  # noqa: E402
+from bench import courses, cs231n, kernels, latency, machine, peer_fastnn, scaling, steps, targets  # noqa: E402
 from bench import session as bench_session  # noqa: E402
 from bench.costs import bytes_moved, flops, footprint  # noqa: E402
+from bench.cs231n import Timing  # noqa: E402
 from bench.inputs import Call, cases, family, make, shapes, sizes  # noqa: E402
 from bench.kernels import AboveCeiling, Limits, Measured  # noqa: E402
 from bench.latency import Start  # noqa: E402
@@ -519,6 +520,10 @@ POINTS = [
     )
     for size in (8, 32)
 ]
+TIMINGS = [
+    Timing("convolution, forward", {"loops": [4e6, 5e6], "im2col": [8e3, 8e3], "fastnn": [1e3, 2e3]}),
+    Timing("max pooling, backward", {"loops": [3e5, 3e5], "im2col": [3e3, 3e3], "fastnn": [200.0, 200.0]}),
+]
 
 
 def test_table_of_steps() -> None:
@@ -551,6 +556,25 @@ def test_tables_of_latency_and_scaling() -> None:
         "MNIST CNN, batch     8  fastnn           80.0           40.0       2.00",
     ]
     assert [thread_counts(n) for n in (1, 2, 6)] == [[1], [1, 2], [1, 2, 4, 6]]
+
+
+def test_table_of_cs231n() -> None:
+    assert re.split(r"\s{2,}", cs231n.table(TIMINGS).splitlines()[1]) == [
+        *("convolution, forward", "4500000", "8000", "1500", "3250.0", "6.0")
+    ]
+
+
+def test_naive_loops_and_im2col_compute_what_fastnn_does() -> None:
+    cs231n.check_same()
+    found = cs231n.tasks(images=1)
+    assert tuple(found) == cs231n.TASKS
+    assert {way for ways in found.values() for way in ways} == set(cs231n.WAYS)
+
+
+def test_cs231n_has_no_peers(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["cs231n", "--against", "reference"])
+    assert "cs231n has no peers" in capsys.readouterr().err
 
 
 def test_targets_are_met_or_not() -> None:
@@ -613,6 +637,7 @@ OUTCOMES: dict[str, Any] = {
     "courses": {"epochs": None, "comparisons": [asdict(c) for c in COMPARISONS]},
     "latency": {"comparisons": [asdict(c) for c in COMPARISONS], "starts": [asdict(s) for s in STARTS]},
     "scaling": {"points": [asdict(p) for p in POINTS]},
+    "cs231n": {"timings": [asdict(t) for t in TIMINGS]},
 }
 
 
@@ -638,7 +663,7 @@ def test_chart_of_something_else_is_an_error(tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "saved.json").write_text("{}", encoding="utf-8")
     with pytest.raises(SystemExit, match="2"):
         command.main(["chart", str(tmp_path / "saved.json"), "--out", str(tmp_path / "chart.png")])
-    assert "expected JSON of steps, latency, courses, kernels, scaling" in capsys.readouterr().err
+    assert "expected JSON of steps, latency, courses, kernels, scaling, cs231n" in capsys.readouterr().err
 
 
 # --- what comes before the first prediction ---------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import pytest
 import fastnn as fn
 from fastnn import courses
 from fastnn.courses import cifar_two_layer, two_layer_toy
+from fastnn.courses.cs231n import seeded
 from fastnn.courses.cs231n.neural_net import TwoLayerNet
 from fastnn.data import Dataset
 
@@ -24,7 +25,7 @@ CLASSES = tuple("abcdefghij")
 @pytest.fixture(autouse=True)
 def numpy_random() -> Iterator[None]:
     """Tests seed np.random as notebooks do; it is put back afterwards."""
-    with two_layer_toy.numpy_random_kept():
+    with seeded(0):
         yield
 
 

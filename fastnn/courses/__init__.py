@@ -31,6 +31,8 @@ RESULTS = {
     "mnist-cnn": "MITx 6.86x, project 3: a convolutional network on MNIST",
     "two-layer-toy": "UCLA ECE C147, homework 3: a two-layer net on toy data",
     "cifar-two-layer": "UCLA ECE C147, homework 3: a two-layer net on CIFAR-10, and a search for its hyper-parameters",
+    "layer-checks": "UCLA ECE C147, homework 3: layers and losses of CS231n's frame beside known values",
+    "cifar-fc": "UCLA ECE C147, homework 3: fully connected networks on CIFAR-10 by CS231n's Solver",
 }
 
 #: Options that change nothing that is found: a report does not name them.

@@ -18,6 +18,7 @@ import fastnn as fn
 from fastnn._kernels import Array
 
 from . import Check, Found, data_folder, two_layer_toy
+from .cs231n import seeded
 from .cs231n.neural_net import TwoLayerNet
 
 SEED = two_layer_toy.SEED
@@ -130,7 +131,7 @@ def run(
     if out is not None:
         fn.plots.figure.require()  # before the training, not after
     split = cifar(data, download)
-    with two_layer_toy.numpy_random_kept():
+    with seeded(seed):
         two_layer_toy.trained(seed)  # whose draws come before
         first, history = trained(split, iterations, **FIRST_RUN, progress=progress and "first run")
         points = searched(split, grid_iterations, progress)

@@ -6,8 +6,6 @@ made here in its order, and from nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +17,7 @@ from fastnn._kernels import Array
 from fastnn.gradcheck import relative_error
 
 from . import Check, Found
+from .cs231n import seeded
 from .cs231n.neural_net import TwoLayerNet
 
 SEED = 0  #: of the weights; the data have a seed of their own
@@ -32,16 +31,6 @@ SCORES = (
     (-0.64417314, -0.18886813, -0.41106892),
 )
 GRADIENT_ERRORS = {"W1": "1.3e-09", "b1": "3.2e-09", "W2": "3.0e-10", "b2": "1.8e-10"}
-
-
-@contextmanager
-def numpy_random_kept() -> Iterator[None]:
-    """`np.random` is seeded and drawn from inside, and afterwards as it was."""
-    state = np.random.get_state()
-    try:
-        yield
-    finally:
-        np.random.set_state(state)
 
 
 def network(seed: int) -> TwoLayerNet:
@@ -90,7 +79,7 @@ def run(*, seed: int, out: Path | None = None, progress: bool = False) -> Found:
     if out is not None:
         fn.plots.figure.require()
     X, y = toy_data()
-    with numpy_random_kept():
+    with seeded(seed):
         net = network(seed)
         history = trained(seed, progress="toy" if progress else False)
     scores = net.loss(X)
