@@ -21,6 +21,9 @@ from .report import Check, Found, Report
 #: One line on each result that can be reproduced, by name; the module's name has underscores for hyphens.
 RESULTS = {
     "mnist-cnn": "MITx 6.86x, project 3: a convolutional network on MNIST",
+    "two-digit-mlp": "MITx 6.86x, project 3: one hidden layer for two overlapping digits",
+    "two-digit-cnn": "MITx 6.86x, project 3: a convolutional network for two overlapping digits",
+    "two-digit-best": "MITx 6.86x, project 3: over 98 % of both of two overlapping digits",
 }
 
 
