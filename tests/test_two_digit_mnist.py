@@ -37,7 +37,7 @@ def text(labels: np.ndarray) -> bytes:
 
 
 def pickled(images: Any, protocol: int = 2) -> bytes:
-    return gzip.compress(pickle.dumps(images, protocol), mtime=0)
+    return gzip.compress(pickle.dumps(images, protocol), 1, mtime=0)
 
 
 def arrays(**named: np.ndarray) -> bytes:
@@ -200,13 +200,13 @@ def test_the_courses_own_content_is_known(real_data: Path, tmp_path: Path) -> No
 # --- damage -----------------------------------------------------------------------------------------------------------
 
 
-def test_every_damaged_byte_of_known_files_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_damaged_byte_of_known_files_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = (KnownFile(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in TEST_ALONE.items())
     read = list(module.FORMS.values())[1]
     monkeypatch.setattr(module, "FORMS", {FileSet("two-digit-mnist", tuple(files)): read})
     two_digit_mnist(put(tmp_path, TEST_ALONE))
     for name, whole in TEST_ALONE.items():
-        for place in range(0, len(whole), 1 if len(whole) < 1000 else 37):
+        for place in range(0, len(whole), 37):
             (tmp_path / name).write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
             with pytest.raises(DataError, match=name):
                 two_digit_mnist(tmp_path)
@@ -218,7 +218,7 @@ def test_damage_without_checksums_is_harmless_or_named(tmp_path: Path, content: 
     """The formats' own checksums leave a name or a date that may change; the data are the same then."""
     whole = two_digit_mnist(put(tmp_path, content), verify=False)
     for name, data in content.items():
-        for place in {*range(min(100, len(data))), *range(0, len(data), 101), *range(len(data) - 100, len(data))}:
+        for place in {*range(20), *range(20, len(data), 509), *range(len(data) - 20, len(data))}:
             (tmp_path / name).write_bytes(data[:place] + bytes([data[place] ^ 0x11]) + data[place + 1 :])
             with contextlib.suppress(DataError):
                 found = two_digit_mnist(tmp_path, verify=False)

@@ -113,7 +113,7 @@ def write(out: Path, model: fn.Sequential, history: fn.History, test: mitx.Part,
     fn.plots.learning_curves(
         history, out / "learning_curve.png", metrics=("loss", "accuracy", "upper_accuracy", "lower_accuracy")
     )
-    captions = {"learning_curve.png": "Loss and accuracy over the epochs: of both digits, of the upper, of the lower"}
+    captions = {"learning_curve.png": "Loss and accuracy over the epochs: of both digits together, of each alone"}
     p = model.predict_proba(test.x)
     for i, digit in enumerate(DIGITS):
         file = f"confusion_matrix_{digit}.png"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -121,12 +121,14 @@ def composed(digits: Pixels, pick: Labels) -> Pixels:
 def _all_composed(source: Source) -> Dataset:
     """Without any file of the course."""
     digits, rng = source.load(), np.random.default_rng(source.seed)
-    parts: list[Any] = []
-    for x, y, count in ((digits.x_train, digits.y_train, TRAINING), (digits.x_test, digits.y_test, TEST)):
+
+    def part(x: Pixels, y: Labels, count: int) -> tuple[Pixels, Labels]:
         pick = rng.integers(0, len(x), (count, 2))
-        parts += [composed(x, pick), y[pick]]
+        return composed(x, pick), y[pick]
+
+    training, test = part(digits.x_train, digits.y_train, TRAINING), part(digits.x_test, digits.y_test, TEST)
     origin = f"all images are composed from MNIST's digits by the course's rule, seed {source.seed}"
-    return Dataset(*parts, CLASS_NAMES, origin=origin)
+    return Dataset(*training, *test, CLASS_NAMES, origin=origin)
 
 
 def _training_composed(paths: Sequence[Path], verify: bool, source: Source) -> Dataset:
