@@ -9,7 +9,15 @@ training digits, for the course's own training labels, validation images from th
 were they made of the same digits, as the data set's are, the validation would praise a network for knowing them by
 heart. The test images are the course's own, made of MNIST's test digits, where they are at hand.
 
-TABLE
+Found on the validation images after four epochs of 9000 images (the network is the narrow one, of three convolutions
+with BatchNorm, Dropout(0.5), images anew in each epoch and Adam, but for what is named):
+
+    candidate    | upper digit | lower digit | loss
+    base         | 0.9812      | 0.9645      | 0.0914
+    no BatchNorm | 0.9665      | 0.9523      | 0.1247
+    dropout .25  | 0.9818      | 0.9700      | 0.0820
+
+The last one is trained for eight epochs of 36000.
 """
 
 from __future__ import annotations
@@ -31,20 +39,19 @@ from .report import table
 SEED = mitx.SEED
 BATCH = 64
 EPOCHS = 8
+WIDTHS = 16, 32, 64  #: channels of the three convolutions
 
 
 class Candidate(NamedTuple):
     """A network and its training.
 
-    width: channels of the first of three convolutions; each of the others has twice as many as the one before
-    normalised: whether BatchNorm follows each
+    normalised: whether BatchNorm follows each convolution
     dropout: before the heads
     fresh: whether each epoch's images are made of other digits, drawn anew
     shift: by how many pixels images are moved at random
     optimizer: "adam" or "sgd", each on one cycle of its learning rate
     """
 
-    width: int = 16
     normalised: bool = True
     dropout: float = 0.5
     fresh: bool = True
@@ -55,13 +62,12 @@ class Candidate(NamedTuple):
 CANDIDATES = {
     "base": Candidate(),
     "no BatchNorm": Candidate(normalised=False),
-    "the same images": Candidate(fresh=False),
     "dropout .25": Candidate(dropout=0.25),
-    "shifted": Candidate(shift=1),
-    "SGD": Candidate(optimizer="sgd"),
-    "twice as wide": Candidate(width=32),
+    "dropout .25, the same images": Candidate(dropout=0.25, fresh=False),
+    "dropout .25, shifted": Candidate(dropout=0.25, shift=1),
+    "dropout .25, SGD": Candidate(dropout=0.25, optimizer="sgd"),
 }
-WINNER = Candidate(width=32)
+WINNER = CANDIDATES["dropout .25"]
 
 
 class Digits(NamedTuple):
@@ -99,12 +105,12 @@ def network(candidate: Candidate = WINNER) -> fn.Sequential:
     """Images (N, 1, 42, 28) to scores (N, 10) of the upper digit and as many of the lower one."""
     layers: list[fn.Layer] = [fn.RandomShift(candidate.shift)] if candidate.shift else []
     channels = 1
-    for width in (candidate.width, 2 * candidate.width, 4 * candidate.width):
+    for width in WIDTHS:
         layers.append(fn.Conv2d(channels, width, 3, padding=1, bias=not candidate.normalised))
         layers += [fn.BatchNorm2d(width)] if candidate.normalised else []
         layers += [fn.ReLU(), fn.MaxPool2d(2)]
         channels = width
-    return fn.Sequential(*layers, fn.Flatten(), fn.Dropout(candidate.dropout), two_digits.heads(5 * 3 * channels))
+    return fn.Sequential(*layers, fn.Flatten(), fn.Dropout(candidate.dropout), two_digits.heads(5 * 3 * WIDTHS[-1]))
 
 
 def train(
