@@ -109,6 +109,13 @@ def test_learning_curves_leave_out_what_is_not_finite() -> None:
     assert np.isfinite(loss.get_ylim()).all()
 
 
+def test_every_accuracy_is_drawn_in_percent() -> None:
+    run = SimpleNamespace(loss=[2.0, 1.0], val_upper_accuracy=[0.5, 0.75])
+    (axes,) = plots.learning_curves(run, metrics="upper_accuracy").axes
+    assert (axes.get_title(), axes.get_ylabel()) == ("Upper accuracy", "correct (%)")
+    assert list(axes.lines[0].get_ydata()) == [50, 75]
+
+
 def test_learning_curves_of_a_loss_without_accuracy() -> None:
     figure = plots.learning_curves(fn.History([3.0, 2.0], [], [0.1, 0.1]))
     assert [axes.get_title() for axes in figure.axes] == ["Loss"]

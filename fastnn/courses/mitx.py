@@ -7,8 +7,9 @@ order.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -73,9 +74,10 @@ def train(
     optimizer: fn.Optimizer,
     batch_size: int,
     epochs: int,
+    metrics: Mapping[str, Callable[[Any, Any], Any]] | None = None,
     progress: bool | str,
 ) -> fn.History:
-    """Train as the course does; after Ctrl-C, KeyboardInterrupt."""
+    """Train as the course does; after Ctrl-C, KeyboardInterrupt. metrics: as in `fit`, of the validation part."""
     history = fn.fit(
         model,
         *split.training,
@@ -86,6 +88,7 @@ def train(
         shuffle=False,
         drop_last=True,
         validation_data=split.validation.whole_batches(batch_size),
+        metrics=metrics,
         progress=progress,
     )
     if history.interrupted:

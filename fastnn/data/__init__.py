@@ -5,5 +5,6 @@ from .dataset import Dataset
 from .digits import digits
 from .fashion_mnist import fashion_mnist
 from .mnist import mnist
+from .two_digit_mnist import two_digit_mnist
 
-__all__ = ["Dataset", "cifar10", "digits", "fashion_mnist", "mnist"]
+__all__ = ["Dataset", "cifar10", "digits", "fashion_mnist", "mnist", "two_digit_mnist"]

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .dataset import Dataset
-from .files import DataError, FileSet, KnownFile, locate_any
+from .files import DataError, FileSet, KnownFile, locate_any, reading
 from .idx_images import check_divisor, check_labels
 from .plain_pickle import PlainPickleError, loads
 
@@ -128,11 +127,11 @@ def _members(path: Path, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     import tarfile
 
     what = "truncated or corrupt archive"
-    with _reading(path, what):
+    with reading(path, what):
         archive = tarfile.open(path, "r|gz")  # noqa: SIM115
     with archive:
         while True:
-            with _reading(path, what):
+            with reading(path, what):
                 member = archive.next()
             if member is None:
                 return
@@ -140,19 +139,10 @@ def _members(path: Path, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
                 continue
             if not member.isreg() or member.size > _LARGEST:
                 raise DataError(f"{path}: {member.name}: expected a file of at most {_LARGEST} bytes")
-            with _reading(path, what):
+            with reading(path, what):
                 stream = archive.extractfile(member)
                 content = b"" if stream is None else stream.read()
             yield member.name, content
-
-
-@contextmanager
-def _reading(path: Path, what: str) -> Iterator[None]:
-    """Turns errors into a DataError: on damaged files, readers of the standard library raise errors of any kind."""
-    try:
-        yield
-    except Exception as error:
-        raise DataError(f"{path}: {what}: {str(error)[:200] or type(error).__name__}") from error
 
 
 def _from_folder(parse: Callable[[Path, bytes], Batch]) -> Callable[[Sequence[Path]], list[Batch]]:
@@ -212,7 +202,7 @@ def _differences(paths: Sequence[Path]) -> list[Batch]:
 
 
 def _labels(path: Path) -> Mapping[str, npt.NDArray[np.uint8]]:
-    with _reading(path, "not a file of labels"), np.load(path, allow_pickle=False) as file:
+    with reading(path, "not a file of labels"), np.load(path, allow_pickle=False) as file:
         labels = {name: file[name] for name in ("train", "test_first1000")}
     for name, values in labels.items():
         if values.dtype != np.uint8 or values.ndim != 1:
@@ -224,7 +214,7 @@ def _undone(path: Path) -> npt.NDArray[np.uint8]:
     """(N, 3072) pixels: running sums of the differences, modulo 256, down and across; then green in red and blue."""
     import lzma
 
-    with _reading(path, "truncated or corrupt xz file"), lzma.open(path) as stream:
+    with reading(path, "truncated or corrupt xz file"), lzma.open(path) as stream:
         content = stream.read(_LARGEST)
     if not content or len(content) % _PIXELS:
         raise DataError(f"{path}: expected a multiple of {_PIXELS} bytes, got {len(content)}")

@@ -14,11 +14,12 @@ class Dataset:
 
     x_train: (N, C, H, W) float32, without unit, 0 (dark) to about 1 (bright); C is 1 for grey values, 3 for red, green
         and blue
-    y_train: (N,) int64, class numbers, indices into `class_names`
+    y_train: (N,) int64, class numbers, indices into `class_names`; (N, 2) where an image shows two things
     x_test:  (M, C, H, W) float32
-    y_test:  (M,) int64
+    y_test:  (M,) or (M, 2) int64
     class_names: one name per class
     note: what is missing, where a copy of a data set is not all of it
+    origin: where the images come from, where there are several possibilities
 
     The arrays are C-contiguous, writable and belong to the caller.
     """
@@ -29,8 +30,12 @@ class Dataset:
     y_test: npt.NDArray[np.int64]
     class_names: tuple[str, ...]
     note: str = ""
+    origin: str = ""
 
     def __repr__(self) -> str:
         arrays = {field.name: getattr(self, field.name) for field in fields(self)[:4]}
         shapes = ", ".join(f"{name}: {array.dtype} {array.shape}" for name, array in arrays.items())
-        return f"Dataset({shapes}, {len(self.class_names)} classes{f'; {self.note}' if self.note else ''})"
+        return (
+            "; ".join(filter(None, [f"Dataset({shapes}, {len(self.class_names)} classes", self.note, self.origin]))
+            + ")"
+        )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ class KnownFile(NamedTuple):
 
     name: of the file, or its path in the folder of its set
     size: bytes
-    digest: its SHA-256, or where nothing better was ever published its MD5; hexadecimal, lower case
+    digest: its SHA-256, or where nothing better was ever published its MD5; hexadecimal, lower case; "" if neither was
     twins: digests of files that are as good, such as the same content compressed anew
     """
 
@@ -127,6 +128,18 @@ def cache_folder() -> Path:
         raise DataError(f"no folder for the cache ({error}): set FASTNN_CACHE") from error
 
 
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Turns errors into a DataError: on damaged files, readers of the standard library raise errors of any kind.
+
+    what: is wrong with the file, if it cannot be read
+    """
+    try:
+        yield
+    except Exception as error:
+        raise DataError(f"{path}: {what}: {str(error)[:200] or type(error).__name__}") from error
+
+
 def digest_of(path: Path, algorithm: str) -> str:
     """The digest of a file's content, hexadecimal."""
     import hashlib  # brings OpenSSL along, which `import fastnn` need not pay for
@@ -160,7 +173,9 @@ def _all_in(wanted: FileSet, folder: Path, verify: bool) -> list[Path]:
 
 
 def _problem(wanted: FileSet, file: KnownFile, path: Path) -> str:
-    """What is wrong with the content of `path`; "" if nothing is."""
+    """What is wrong with the content of `path`; "" if nothing is, as far as is known."""
+    if not file.digest:
+        return ""
     digest = digest_of(path, file.algorithm)
     difference = file.difference(path.stat().st_size, digest)
     if not difference:

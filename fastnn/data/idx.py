@@ -28,7 +28,7 @@ def read_idx(path: str | os.PathLike[str], ndim: int | None = None) -> npt.NDArr
     uint32, the elements in C order (http://yann.lecun.com/exdb/mnist/, "The IDX file format").
     """
     path = Path(path)
-    content = _decompressed(path, path.read_bytes())
+    content = decompressed(path, path.read_bytes())
     shape = _shape(path, content, ndim)
     start, count = 4 + 4 * len(shape), math.prod(shape)
     found = len(content) - start
@@ -39,7 +39,8 @@ def read_idx(path: str | os.PathLike[str], ndim: int | None = None) -> npt.NDArr
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
-def _decompressed(path: Path, content: bytes) -> bytes:
+def decompressed(path: Path, content: bytes) -> bytes:
+    """The content of a file, gzip-compressed or not. path: for errors, which are a DataError."""
     if not content.startswith(_GZIP_MAGIC):
         return content
     import gzip

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: Title, unit and factor of a metric's panel; others stand under their own name.
+#: Title, unit and factor of a metric's panel; others stand under their own name, accuracies in percent as well.
 _PANELS = {"loss": ("Loss", "mean loss per sample", 1), "accuracy": ("Accuracy", "correct (%)", 100)}
 #: What begins a metric's name in a history, what it is called, and its line.
 _PARTS = (("", "training", "-"), ("val_", "validation", "--"))
@@ -68,11 +68,18 @@ def _epochs(runs: Mapping[str, Any], metric: str) -> int:
     return max((len(_curve(run, part + metric)) for run in runs.values() for part, *_ in _PARTS), default=0)
 
 
+def _panel(metric: str) -> tuple[str, str, float]:
+    """Title, unit and factor."""
+    if metric.endswith("_accuracy"):
+        return metric.replace("_", " ").capitalize(), *_PANELS["accuracy"][1:]
+    return _PANELS.get(metric, (metric, "", 1))
+
+
 def _draw(axes: Axes, runs: Mapping[str, Any], metric: str, places: range, axis: str) -> None:
     """One panel above that axis; lines have dots where epochs are so few that a line alone might be invisible."""
     from matplotlib.ticker import MaxNLocator
 
-    title, unit, scale = _PANELS.get(metric, (metric, "", 1))
+    title, unit, scale = _panel(metric)
     epochs = _epochs(runs, metric)
     dots: dict[str, Any] = {"marker": "o" if epochs <= 20 else None, "markersize": 4 if len(runs) == 1 else 3}
     for i, run in enumerate(runs.values()):
