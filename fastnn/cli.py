@@ -146,6 +146,7 @@ def _reproduce(arguments: argparse.Namespace) -> int:
         epochs=arguments.epochs,
         data=arguments.data,
         download=None if arguments.download else False,  # None: what needs no data set takes no such option
+        course_mistake=arguments.course_mistake or None,
         progress=True,
     )
     print(to_json(report.as_dict()) if arguments.json else report.summary())
@@ -307,6 +308,9 @@ def _parser() -> argparse.ArgumentParser:
     reproduce.add_argument("--seed", type=_whole(0, _MOST_SEED), metavar="S", help="default: the course's")
     reproduce.add_argument("--out", type=Path, metavar="DIR", help="write report, pictures and model here")
     reproduce.add_argument("--data", type=Path, metavar="DIR", help="the folder of the data sets, or of this one")
+    reproduce.add_argument(
+        "--course-mistake", action="store_true", help="repeat a mistake of the course too, and show what it costs"
+    )
 
     info = commands.add_parser("info", help="describe the installation")
     info.set_defaults(run=_info)

@@ -201,24 +201,6 @@ def test_data_folder(tmp_path: Path) -> None:
 # --- mnist-cnn --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def small_mnist(monkeypatch: pytest.MonkeyPatch) -> Dataset:
-    """700 and 100 images in the place of MNIST: class c is a bright square at a place of its own, in noise."""
-    rng = np.random.default_rng(0)
-
-    def part(count: int) -> tuple[np.ndarray, np.ndarray]:
-        y = rng.integers(0, 10, count)
-        x = (rng.random((count, 1, 28, 28)) / 4).astype(np.float32)
-        for image, label in zip(x, y, strict=True):
-            row, column = divmod(int(label), 4)
-            image[0, 2 + 8 * row : 8 + 8 * row, 1 + 7 * column : 7 + 7 * column] += 0.7
-        return x, y
-
-    data = Dataset(*part(700), *part(100), tuple("0123456789"))
-    monkeypatch.setattr(fn.data, "mnist", lambda root, *, divisor, download: data)
-    return data
-
-
 def test_mnist_cnn_is_the_course_network() -> None:
     shapes = [p.shape for p in mnist_cnn.network().parameters()]
     assert shapes == [(32, 1, 3, 3), (32,), (64, 32, 3, 3), (64,), (128, 1600), (128,), (10, 128), (10,)]

@@ -3,7 +3,8 @@
 One module per result. It is imported when its result is asked for, and has a `SEED`, the course's own, and a function
 ``run(*, seed, out, progress, …)`` that returns a `Found`; with `progress` it shows on standard error how far it is.
 What else `run` takes by keyword is what a caller may set: `epochs`; `data` and `download`, which say where the data set
-comes from. What the results of one course share stands in a module named after it.
+comes from; `course_mistake`, which repeats a mistake of the course. What the results of one course share stands in a
+module named after it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from .report import Check, Found, Report
 #: One line on each result that can be reproduced, by name; the module's name has underscores for hyphens.
 RESULTS = {
     "mnist-cnn": "MITx 6.86x, project 3: a convolutional network on MNIST",
+    "fashion-fnn": "Fashion-MNIST from scratch: three fully connected networks at four learning rates",
+    "fashion-best": "Fashion-MNIST: over 93 % in ten minutes, by a convolutional network",
 }
 
 
