@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastnn as fn
-from fastnn import courses
+from fastnn import cli, courses
 from fastnn.courses import fashion, fashion_best, fashion_fnn
 from fastnn.courses.fashion_fnn import F1
 from fastnn.data import Dataset
@@ -139,6 +139,24 @@ def test_fnn_with_the_mistake(small_fashion: Dataset, fits: list[dict[str, Any]]
     assert set(found.found.metrics) - set(without.found.metrics) == more
     assert len(found.found.notes) == len(without.found.notes) + 1
     assert [check.what for check in found.found.checks] == [check.what for check in without.found.checks]
+
+
+@pytest.mark.parametrize("mistake", [False, True])
+def test_the_mistake_on_the_command_line(monkeypatch: pytest.MonkeyPatch, mistake: bool) -> None:
+    asked: list[bool] = []
+
+    def run(*, seed: int, out: Path | None, progress: bool, download: bool = True, course_mistake: bool = False) -> Any:
+        asked.append(course_mistake)
+        return courses.Found({}, [])
+
+    monkeypatch.setattr(fashion_fnn, "run", run)
+    assert cli.main(["reproduce", "fashion-fnn", *["--course-mistake"][:mistake]]) == 0
+    assert asked == [mistake]
+
+
+def test_results_without_a_mistake_refuse_the_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["reproduce", "fashion-best", "--course-mistake"]) == 2
+    assert "fashion-best takes no course_mistake" in capsys.readouterr().err
 
 
 def test_the_course_way_of_evaluating(small_fashion: Dataset) -> None:
