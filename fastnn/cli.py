@@ -273,6 +273,9 @@ def _parser() -> argparse.ArgumentParser:
     page = "write them into DIR/NAME, and DIR/index.html on every report in DIR; by itself, only that page"
     reproduce.add_argument("--report", type=Path, metavar="DIR", help=page)
     reproduce.add_argument("--data", type=Path, metavar="DIR", help="the folder of the data sets, or of this one")
+    reproduce.add_argument(
+        "--course-mistake", action="store_true", help="repeat a mistake of the course too, and show what it costs"
+    )
 
     info = commands.add_parser("info", help="describe the installation")
     info.set_defaults(run=_info)

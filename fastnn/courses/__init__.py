@@ -3,7 +3,8 @@
 One module per result. It is imported when its result is asked for, and has a `SEED`, the course's own, and a function
 ``run(*, seed, out, progress, …)`` that returns a `Found`; with `progress` it shows on standard error how far it is.
 What else `run` takes by keyword is what a caller may set: `epochs`; `data` and `download`, which say where the data set
-comes from. What the results of one course share stands in a module named after it.
+comes from; `course_mistake`, which repeats a mistake of the course. What the results of one course share stands in a
+module named after it.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ RESULTS = {
     "two-digit-mlp": "MITx 6.86x, project 3: one hidden layer for two overlapping digits",
     "two-digit-cnn": "MITx 6.86x, project 3: a convolutional network for two overlapping digits",
     "two-digit-best": "MITx 6.86x, project 3: over 98 % of both of two overlapping digits",
+    "fashion-fnn": "Fashion-MNIST from scratch: three fully connected networks at four learning rates",
+    "fashion-best": "Fashion-MNIST: over 93 % in ten minutes, by a convolutional network",
     "two-layer-toy": "UCLA ECE C147, homework 3: a two-layer net on toy data",
     "cifar-two-layer": "UCLA ECE C147, homework 3: a two-layer net on CIFAR-10, and a search for its hyper-parameters",
     "layer-checks": "UCLA ECE C147, homework 3: layers and losses of CS231n's frame beside known values",

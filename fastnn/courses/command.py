@@ -30,6 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
         "epochs": arguments.epochs,
         "data": arguments.data,
         "download": None if arguments.download else False,  # None: what needs no data set takes no such option
+        "course_mistake": arguments.course_mistake or None,
         "progress": True,
     }
     if arguments.all:
