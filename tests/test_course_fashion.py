@@ -247,7 +247,7 @@ def test_best_runs(small_fashion: Dataset, tmp_path: Path) -> None:
 def test_best_search_sees_no_test_image(small_fashion: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     hidden = dataclasses.replace(small_fashion, x_test=np.full_like(small_fashion.x_test, np.nan))
     monkeypatch.setattr(fn.data, "fashion_mnist", lambda root, *, download: hidden)
-    found = fashion_best.search(images=256, epochs=1)
+    found = fashion_best.search(count=256, epochs=1)
     assert list(found) == list(fashion_best.CANDIDATES) and all(0 <= value <= 1 for value in found.values())
 
 

@@ -14,7 +14,8 @@ import pytest
 
 import fastnn as fn
 from fastnn import courses
-from fastnn.courses import mitx, mnist_fc
+from fastnn.courses import mnist_fc
+from fastnn.courses.images import Part
 from fastnn.courses.mnist_fc import RUNS, Trained
 from fastnn.data import Dataset
 
@@ -111,7 +112,7 @@ def test_it_runs(small_mnist: Dataset, tmp_path: Path) -> None:
     assert [*found.metrics] == ["epochs", *RUNS]
     winner = max(RUNS, key=lambda name: found.metrics[name]["validation_accuracy"])
     assert winner in found.pictures["confusion_matrix.png"]
-    x, y = mitx.Part(small_mnist.x_test, small_mnist.y_test).flat().whole_batches(RUNS[winner].batch)
+    x, y = Part(small_mnist.x_test, small_mnist.y_test).flat().whole_batches(RUNS[winner].batch)
     test = fn.evaluate(fn.load(tmp_path / "model.safetensors"), x, y)
     assert test["accuracy"] == pytest.approx(found.metrics[winner]["test_accuracy"])
     assert test["loss"] == pytest.approx(found.metrics[winner]["test_loss"])

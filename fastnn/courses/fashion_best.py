@@ -12,7 +12,7 @@ import numpy as np
 
 import fastnn as fn
 
-from . import Check, Found, fashion
+from . import Check, Found, fashion, images
 
 SEED = 0
 BATCH = 128
@@ -66,7 +66,7 @@ def run(
     model = network()
     history = train(model, split, epochs, progress)
     test = fn.evaluate(model, *split.test)
-    pictures = {} if out is None else write(out, model, history, split)
+    pictures = {} if out is None else images.write(out, model, history, split)
     metrics = {
         "epochs": epochs,
         "training_loss": history.loss[-1],
@@ -81,7 +81,7 @@ def run(
     return Found(metrics, checks(epochs, metrics), pictures=pictures)
 
 
-def train(model: fn.Sequential, split: fashion.Split, epochs: int, progress: bool | str) -> fn.History:
+def train(model: fn.Sequential, split: images.Split, epochs: int, progress: bool | str) -> fn.History:
     """Train by SGD, the rate going up and down once; after Ctrl-C, KeyboardInterrupt."""
     optimizer = fn.SGD(lr=RATE, momentum=0.9, nesterov=True, weight_decay=5e-4)
     steps = len(split.training.x) // BATCH
@@ -103,32 +103,17 @@ def train(model: fn.Sequential, split: fashion.Split, epochs: int, progress: boo
 
 
 def search(
-    *, images: int = 12000, epochs: int = 3, data: Path | None = None, progress: bool = False
+    *, count: int = 12000, epochs: int = 3, data: Path | None = None, progress: bool = False
 ) -> dict[str, float]:
     """The validation accuracy of each candidate after a short training on the first of the training images."""
     split = fashion.split(HELD_OUT, data=data)
-    part = split._replace(training=fashion.Part(split.training.x[:images], split.training.y[:images]))
+    part = split._replace(training=images.Part(split.training.x[:count], split.training.y[:count]))
     found = {}
     for name, stages in CANDIDATES.items():
         fn.manual_seed(SEED)
         history = train(network(stages), part, epochs, progress and name)
         found[name] = history.val_accuracy[-1]
     return found
-
-
-def write(out: Path, model: fn.Sequential, history: fn.History, split: fashion.Split) -> dict[str, str]:
-    """The model, and pictures of its training and of its mistakes; returns what each picture shows."""
-    fn.save(model, out / "model.safetensors")
-    p = model.predict_proba(split.test.x)
-    names = split.class_names
-    fn.plots.learning_curves(history, out / "learning_curve.png")
-    fn.plots.confusion_matrix(split.test.y, p.argmax(1), names, out / "confusion_matrix.png")
-    fn.plots.worst_mistakes(*split.test, p, names, path=out / "worst_mistakes.png")
-    return {
-        "learning_curve.png": "Loss and accuracy over the epochs",
-        "confusion_matrix.png": "Test images by their class and by what the network took them for",
-        "worst_mistakes.png": "The test images that the network got wrong with the least doubt",
-    }
 
 
 def checks(epochs: int, metrics: dict[str, float]) -> list[Check]:

@@ -26,6 +26,7 @@ import fastnn as fn
 from fastnn._kernels import Array
 
 from . import Check, Found, fashion
+from .images import Split
 
 SEED = 12  #: the course's, which has none for the split
 BATCH = 128
@@ -116,7 +117,7 @@ def run(
     return Found(metrics, checks(epochs, metrics), notes(metrics), pictures)
 
 
-def sweep(split: fashion.Split, seed: int, epochs: int, macro_f1: Score, progress: bool) -> Iterator[Trained]:
+def sweep(split: Split, seed: int, epochs: int, macro_f1: Score, progress: bool) -> Iterator[Trained]:
     """All runs, those of one network drawn from one sequence as in the course; after Ctrl-C, KeyboardInterrupt."""
     whole = len(split.training.x) // BATCH * BATCH  # the rest is seen in no epoch
     for name in NETWORKS:
@@ -160,7 +161,7 @@ def measured(scores: Array, y: Array, macro_f1: Score) -> dict[str, float]:
     return {"loss": float(loss), "accuracy": float((predicted == y).mean()), F1: float(macro_f1(y, predicted))}
 
 
-def mistakes(model: fn.Sequential, split: fashion.Split, macro_f1: Score) -> dict[str, dict[str, float]]:
+def mistakes(model: fn.Sequential, split: Split, macro_f1: Score) -> dict[str, dict[str, float]]:
     """The validation images in the course's way, and the test images with one half of the mistake only."""
     x, y = split.test
     return {
@@ -211,9 +212,7 @@ def _change(right: dict[str, float], wrong: dict[str, float]) -> str:
     return ", ".join(f"{name} {right[name]:.4f} becomes {wrong[name]:.4f}" for name in right)
 
 
-def write(
-    out: Path, runs: Sequence[Trained], best: Trained, split: fashion.Split, course_mistake: bool
-) -> dict[str, str]:
+def write(out: Path, runs: Sequence[Trained], best: Trained, split: Split, course_mistake: bool) -> dict[str, str]:
     """The best model, and pictures of the trainings and of its mistakes; returns what each picture shows."""
     fn.save(best.model, out / "model.safetensors")
     captions = {}

@@ -9,66 +9,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 import fastnn as fn
-from fastnn._kernels import Array
+from fastnn.data import Dataset
 
 from . import data_folder
+from .images import Split, split
 
 SEED = 12321
 
 
-class Part(NamedTuple):
-    """Images (N, 1, 28, 28) float32 and labels (N,), or what another data set has in their places."""
-
-    x: Array
-    y: Array
-
-    def whole_batches(self, size: int) -> Part:
-        """Without a last batch of less than `size`: means over samples are then means over batches."""
-        count = len(self.x) // size * size
-        return Part(self.x[:count], self.y[:count])
-
-    def flat(self) -> Part:
-        """With the numbers of each image in a row: (N, pixels)."""
-        return Part(self.x.reshape(len(self.x), -1), self.y)
-
-
-class Split(NamedTuple):
-    """A data set in the course's parts, the training part in the course's order."""
-
-    training: Part
-    validation: Part
-    test: Part
-    class_names: tuple[str, ...]
-
-    def flat(self) -> Split:
-        """With the numbers of each image in a row."""
-        return Split(self.training.flat(), self.validation.flat(), self.test.flat(), self.class_names)
-
-
 def mnist(seed: int, *, data: Path | None = None, download: bool = True) -> Split:
     """MNIST by the course: pixels are byte / 256, the last tenth is for validation, `seed` orders the rest."""
-    images = fn.data.mnist(data_folder(data, "mnist"), divisor=256, download=download)
-    held_out = len(images.x_train) // 10
-    training = Part(images.x_train[:-held_out], images.y_train[:-held_out])
-    validation = Part(images.x_train[-held_out:], images.y_train[-held_out:])
-    test = Part(images.x_test, images.y_test)
-    return Split(shuffled(training, seed), validation, test, images.class_names)
+    return ordered(fn.data.mnist(data_folder(data, "mnist"), divisor=256, download=download), seed)
 
 
-def shuffled(part: Part, seed: int) -> Part:
-    """In the order that ``np.random.seed(seed); np.random.shuffle(order)`` gives to 0, 1, …"""
-    order = np.random.RandomState(seed).permutation(len(part.x))
-    return Part(part.x[order], part.y[order])
+def ordered(data: Dataset, seed: int) -> Split:
+    """A data set in the course's parts, the last tenth being for validation, the training part in the course's order.
+
+    The order is what ``np.random.seed(seed); np.random.shuffle(order)`` makes of 0, 1, …
+    """
+    parts = split(data, 0.1)
+    order = np.random.RandomState(seed).permutation(len(parts.training.x))
+    return parts._replace(training=parts.training.ordered(order))
 
 
 def train(
     model: fn.Sequential,
-    split: Split,
+    data: Split,
     *,
     loss: fn.Loss,
     optimizer: fn.Optimizer,
@@ -80,14 +51,14 @@ def train(
     """Train as the course does; after Ctrl-C, KeyboardInterrupt. metrics: as in `fit`, of the validation part."""
     history = fn.fit(
         model,
-        *split.training,
+        *data.training,
         loss=loss,
         optimizer=optimizer,
         batch_size=batch_size,
         epochs=epochs,
         shuffle=False,
         drop_last=True,
-        validation_data=split.validation.whole_batches(batch_size),
+        validation_data=data.validation.whole_batches(batch_size),
         metrics=metrics,
         progress=progress,
     )

@@ -12,7 +12,7 @@ import numpy as np
 
 import fastnn as fn
 
-from . import Check, Found, mitx
+from . import Check, Found, images, mitx
 
 SEED = mitx.SEED
 BATCH = 32
@@ -63,7 +63,7 @@ def run(
         progress=progress,
     )
     test = fn.evaluate(model, *split.test, batch_size=BATCH, drop_last=True)
-    pictures = {} if out is None else write(out, model, history, split)
+    pictures = {} if out is None else images.write(out, model, history, split)
     metrics = {
         "epochs": epochs,
         "epoch_1_training_accuracy": history.accuracy[0],
@@ -77,21 +77,6 @@ def run(
         "seconds_per_epoch": float(np.median(history.seconds)),
     }
     return Found(metrics, checks(epochs, metrics), pictures=pictures)
-
-
-def write(out: Path, model: fn.Sequential, history: fn.History, split: mitx.Split) -> dict[str, str]:
-    """The model, and pictures of its training and of its mistakes; returns what each picture shows."""
-    fn.save(model, out / "model.safetensors")
-    p = model.predict_proba(split.test.x)
-    names = split.class_names
-    fn.plots.learning_curves(history, out / "learning_curve.png")
-    fn.plots.confusion_matrix(split.test.y, p.argmax(1), names, out / "confusion_matrix.png")
-    fn.plots.worst_mistakes(*split.test, p, names, path=out / "worst_mistakes.png")
-    return {
-        "learning_curve.png": "Loss and accuracy over the epochs",
-        "confusion_matrix.png": "Test images by their digit and by what the network took them for",
-        "worst_mistakes.png": "The test images that the network got wrong with the least doubt",
-    }
 
 
 def checks(epochs: int, metrics: dict[str, float]) -> list[Check]:

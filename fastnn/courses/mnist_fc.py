@@ -14,6 +14,7 @@ from typing import NamedTuple
 import fastnn as fn
 
 from . import Check, Found, mitx
+from .images import Split, write_mistakes
 
 SEED = mitx.SEED
 EPOCHS = 10
@@ -110,7 +111,7 @@ def run(
     return Found(metrics, checks(epochs, found), notes(epochs, found), pictures)
 
 
-def train(how: Run, split: mitx.Split, seed: int, epochs: int, progress: bool | str) -> Trained:
+def train(how: Run, split: Split, seed: int, epochs: int, progress: bool | str) -> Trained:
     """One run, from weights drawn afresh."""
     fn.init.torch_manual_seed(seed)
     model = network(how.hidden, how.activation)
@@ -189,7 +190,7 @@ def best_beside_the_course(found: dict[str, Trained], hidden: int) -> str:
     )
 
 
-def write(out: Path, found: dict[str, Trained], split: mitx.Split) -> dict[str, str]:
+def write(out: Path, found: dict[str, Trained], split: Split) -> dict[str, str]:
     """The best model, and pictures of all trainings, of their tests and of its mistakes; returns what each shows."""
     winner = max((best(found, hidden) for hidden in HIDDEN), key=lambda name: found[name].validation)
     model = found[winner].model
@@ -216,12 +217,8 @@ def write(out: Path, found: dict[str, Trained], split: mitx.Split) -> dict[str, 
         mark="the course",
         xlabel="mean loss on the test images",
     )
-    p, names = model.predict_proba(split.test.x), split.class_names
-    fn.plots.confusion_matrix(split.test.y, p.argmax(1), names, out / "confusion_matrix.png")
-    fn.plots.worst_mistakes(*split.test, p, names, path=out / "worst_mistakes.png", image_shape=(28, 28))
     return pictures | {
         "test_errors.png": "Test images that each network got wrong, and the course's share in brackets",
         "test_losses.png": "Each network's mean loss on the test images, and the course's in brackets",
-        "confusion_matrix.png": f"Test images by their digit and by what the best network ({winner}) took them for",
-        "worst_mistakes.png": f"The test images that the best network ({winner}) got wrong with the least doubt",
+        **write_mistakes(out, model.predict_proba(split.test.x), split, f"the best network ({winner})", (28, 28)),
     }

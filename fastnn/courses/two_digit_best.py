@@ -35,6 +35,7 @@ from fastnn._kernels import Array
 from fastnn.data.two_digit_mnist import composed, drawn
 
 from . import Check, Found, mitx, two_digits
+from .images import Part
 from .report import table
 
 SEED = mitx.SEED
@@ -82,9 +83,9 @@ class Digits(NamedTuple):
     x: Array
     y: Array
     labels: Array
-    validation: mitx.Part
+    validation: Part
 
-    def images(self, rng: np.random.Generator) -> mitx.Part:
+    def images(self, rng: np.random.Generator) -> Part:
         """Training images of digits drawn at random."""
         return _composed(self.x, self.y, self.labels, rng)
 
@@ -98,8 +99,8 @@ def digits(labels: Array, seed: int, *, data: Path | None = None, download: bool
     return Digits(x, y, train, _composed(xv, yv, held_out, np.random.default_rng(seed)))
 
 
-def _composed(x: Array, y: Array, labels: Array, rng: np.random.Generator) -> mitx.Part:
-    return mitx.Part(composed(x, drawn(labels, y, rng)), labels)
+def _composed(x: Array, y: Array, labels: Array, rng: np.random.Generator) -> Part:
+    return Part(composed(x, drawn(labels, y, rng)), labels)
 
 
 def network(candidate: Candidate = WINNER) -> fn.Sequential:
@@ -123,12 +124,12 @@ def train(
     optimizer, lr = _optimizer(candidate.optimizer)
     steps = len(given.labels) // BATCH
 
-    def batches(epoch: int) -> Iterator[mitx.Part]:
+    def batches(epoch: int) -> Iterator[Part]:
         images = given.images(np.random.default_rng((seed, epoch if candidate.fresh else 0)))
         order = np.random.default_rng((seed, epoch)).permutation(len(images.x))
         for i in range(0, steps * BATCH, BATCH):
             where = order[i : i + BATCH]
-            yield mitx.Part(images.x[where], images.y[where])
+            yield Part(images.x[where], images.y[where])
 
     history = fn.fit(
         model,
@@ -174,7 +175,7 @@ def run(
     images = fn.data.two_digit_mnist(own, mnist_root=mnist, download=download)
     given = digits(images.y_train, seed, data=data, download=download)
     model, history = train(WINNER, given, seed=seed, epochs=epochs, progress=progress)
-    test = mitx.Part(images.x_test, images.y_test)
+    test = Part(images.x_test, images.y_test)
     metrics = two_digits.measured(model, history, test)
     pictures = {} if out is None else two_digits.write(out, model, history, test, images.class_names)
     notes = [

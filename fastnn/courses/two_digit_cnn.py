@@ -18,6 +18,7 @@ import numpy as np
 import fastnn as fn
 
 from . import Check, Found, mitx, two_digits
+from .images import Part
 
 SEED = mitx.SEED
 
@@ -67,7 +68,7 @@ def run(
     return Found(metrics, checks(metrics), [f"Data: {origin}.", note], pictures)
 
 
-def with_dropout(model: fn.Sequential, test: mitx.Part) -> dict[str, float]:
+def with_dropout(model: fn.Sequential, test: Part) -> dict[str, float]:
     """Both digits' accuracies the course's way, with dropout still on."""
     right = [
         [scores.argmax(1) == labels for scores, labels in zip(model.forward(x, train=True)[0], y.T, strict=True)]
@@ -79,10 +80,10 @@ def with_dropout(model: fn.Sequential, test: mitx.Part) -> dict[str, float]:
     }
 
 
-def _batches(part: mitx.Part) -> list[mitx.Part]:
+def _batches(part: Part) -> list[Part]:
     """The samples, some at a time."""
     size = two_digits.BATCH
-    return [mitx.Part(part.x[i : i + size], part.y[i : i + size]) for i in range(0, len(part.x), size)]
+    return [Part(part.x[i : i + size], part.y[i : i + size]) for i in range(0, len(part.x), size)]
 
 
 def checks(metrics: dict[str, Any]) -> list[Check]:

@@ -14,6 +14,7 @@ import fastnn as fn
 from fastnn._kernels import Array
 
 from . import Check, mitx
+from .images import Part, Split
 
 BATCH = 64
 EPOCHS = 30
@@ -23,7 +24,7 @@ DIGITS = ("upper", "lower")
 class Read(NamedTuple):
     """The data set in the course's parts, and where its images come from."""
 
-    split: mitx.Split
+    split: Split
     origin: str
 
 
@@ -31,11 +32,7 @@ def read(seed: int, *, data: Path | None = None, download: bool = True) -> Read:
     """The data set by the course: the last tenth is for validation, `seed` orders the rest."""
     own, mnist = folders(data)
     images = fn.data.two_digit_mnist(own, mnist_root=mnist, download=download)
-    held_out = len(images.x_train) // 10
-    training = mitx.Part(images.x_train[:-held_out], images.y_train[:-held_out])
-    validation = mitx.Part(images.x_train[-held_out:], images.y_train[-held_out:])
-    test = mitx.Part(images.x_test, images.y_test)
-    return Read(mitx.Split(mitx.shuffled(training, seed), validation, test, images.class_names), images.origin)
+    return Read(mitx.ordered(images, seed), images.origin)
 
 
 def folders(data: Path | None) -> tuple[Path | None, Path | None]:
@@ -73,7 +70,7 @@ METRICS = {
 }
 
 
-def train(model: fn.Sequential, split: mitx.Split, *, epochs: int, progress: bool) -> fn.History:
+def train(model: fn.Sequential, split: Split, *, epochs: int, progress: bool) -> fn.History:
     """Train as the course does; after Ctrl-C, KeyboardInterrupt."""
     return mitx.train(
         model,
@@ -87,7 +84,7 @@ def train(model: fn.Sequential, split: mitx.Split, *, epochs: int, progress: boo
     )
 
 
-def measured(model: fn.Sequential, history: fn.History, test: mitx.Part) -> dict[str, Any]:
+def measured(model: fn.Sequential, history: fn.History, test: Part) -> dict[str, Any]:
     """Figures of a training, and of the test afterwards."""
     found = {
         "epochs": history.epochs,
@@ -103,7 +100,7 @@ def measured(model: fn.Sequential, history: fn.History, test: mitx.Part) -> dict
     return {**found, **both, **{f"test_{name}": tested[name] for name in METRICS}}
 
 
-def write(out: Path, model: fn.Sequential, history: fn.History, test: mitx.Part, digits: Any) -> dict[str, str]:
+def write(out: Path, model: fn.Sequential, history: fn.History, test: Part, digits: Any) -> dict[str, str]:
     """The model, and pictures of its training and of its mistakes; returns what each picture shows.
 
     digits: the names of the ten digits
