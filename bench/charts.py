@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -13,7 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullLocator
 
 from .cs231n import WAYS, Timing
-from .kernels import LEAST_BYTES, Measured
+from .kernels import LEAST_BYTES, Measured, by_family
 from .peers import OURS, PEERS
 from .report import micros
 from .rounds import Comparison
@@ -96,7 +97,7 @@ def _kernels(data: Mapping[str, Any]) -> Figure:
     """The roofline of the rows that compute, and beside it how near the others come to a copy."""
     measured = [Measured.from_json(m) for m in data["measured"] if m["bytes"] >= LEAST_BYTES]
     computing, moving = [m for m in measured if m.flops], [m for m in measured if not m.flops]
-    figure = Figure(figsize=(15, max(6.5, 0.27 * len(moving) + 1.2)), layout="constrained")
+    figure = Figure(figsize=(15, max(6.5, 0.28 * len(by_family(moving)) + 1.2)), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     _roofline(left, computing, data)
     _bandwidths(right, moving)
@@ -158,24 +159,26 @@ def _roofline(axes: Axes, measured: Sequence[Measured], data: Mapping[str, Any])
 
 
 def _bandwidths(axes: Axes, measured: Sequence[Measured]) -> None:
-    """For each row and shape, a bar a peer: the part of a copy's bandwidth."""
-    for i, m in enumerate(measured):
-        peers = [*m.comparison.figures]
-        for j, peer in enumerate(peers):
-            share, height = m.share(peer), 0.8 / len(peers)
-            y = i + (j - (len(peers) - 1) / 2) * height
-            axes.barh(y, share, color=PEERS[peer].colour, height=0.9 * height)
-            axes.annotate(
-                f"{share:.0%}", (share, y), (3, 0), textcoords="offset points", va="center", size=6, bbox=_PAD
-            )
+    """A line for each family: what part of a copy's bandwidth each of its rows and shapes reaches, and their means."""
+    families = by_family(measured)
+    for i, group in enumerate(families.values()):
+        for peer in dict.fromkeys(peer for m in group for peer in m.comparison.figures):
+            ours, colour = peer == OURS, PEERS[peer].colour
+            shares = [m.share(peer) for m in group if peer in m.comparison.figures]
+            y = i - 0.17 if ours else i + 0.17
+            style: dict[str, Any] = {"markeredgecolor": colour, "linestyle": "none"}
+            axes.plot(shares, [y] * len(shares), "o", markerfacecolor=colour if ours else "none", markersize=4, **style)
+            axes.plot(geometric_mean(shares), y, "|", markersize=11, markeredgewidth=2, **style)
     axes.axvline(1, color="black", linewidth=1, zorder=0)
-    axes.set_yticks(range(len(measured)), [m.name for m in measured], size=7)
-    axes.set_ylim(len(measured) - 0.4, -0.6)
-    axes.margins(x=0.1)
-    axes.set_title("kernels that move memory", size=10, loc="left")
+    axes.set_yticks(range(len(families)), families, size=8)
+    axes.set_ylim(len(families) - 0.4, -0.6)
+    axes.set_yticks([i + 0.5 for i in range(len(families) - 1)], minor=True)
+    axes.grid(axis="y", which="minor", alpha=0.3)
+    _log(axes, "x")
+    axes.set_title("kernels that move memory: a dot a shape, a stroke their mean", size=10, loc="left")
     axes.set_xlabel("part of the bandwidth of a copy of the same working set", size=8)
     _plain(axes)
-    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="y", which="both", length=0)
 
 
 # --- scaling ----------------------------------------------------------------------------------------------------------
