@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from itertools import pairwise
@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from fastnn._kernels import Array
-from fastnn.courses import mitx
+from fastnn.courses import fashion, fashion_fnn, mitx
+from fastnn.courses.images import Split
 
 from .inputs import stored
 
@@ -98,7 +99,7 @@ MNIST_CNN = Workload(
 )
 
 
-def _normalised(*widths: int, batch: int) -> Workload:
+def normalised(*widths: int, batch: int) -> Workload:
     """Blocks of Linear, ReLU, BatchNorm and Dropout, and a last Linear; by Adam."""
     layers: list[tuple[Any, ...]] = []
     for i, o in pairwise(widths[:-1]):
@@ -114,7 +115,7 @@ WORKLOADS = {
         _mlp(784, 128, 10),
         _mlp(784, 10, 10),
         _mlp(3072, 50, 10, batch=200),
-        _normalised(784, 512, 128, 64, 10, batch=128),
+        normalised(784, 512, 128, 64, 10, batch=128),
     )
 }
 #: What ``python -m bench scaling`` varies: title of the varied size, and the workload at each of its values.
@@ -142,12 +143,19 @@ def batches(workload: Workload, seed: int = 0) -> list[tuple[Array, Array]]:
 def samples(data: str) -> tuple[Array, Array]:
     """What a course trains on, in its order: x (N, features) float32 and labels (N,) int64.
 
-    data: so far ``"mnist"``, MITx's training images.
+    data: a name in `SAMPLES`
     """
-    if data != "mnist":
-        raise ValueError(f"expected data 'mnist', got {data!r}")
-    x, labels = mitx.mnist(mitx.SEED).flat().training
+    if data not in SAMPLES:
+        raise ValueError(f"expected data {' or '.join(map(repr, SAMPLES))}, got {data!r}")
+    x, labels = SAMPLES[data]().training.flat()
     return x, labels.astype(np.int64)
+
+
+#: The data sets of courses, in the parts in which they are trained on and tested.
+SAMPLES: dict[str, Callable[[], Split]] = {
+    "mnist": lambda: mitx.mnist(mitx.SEED),
+    "fashion-mnist": lambda: fashion.split(fashion_fnn.HELD_OUT, seed=fashion_fnn.SEED),
+}
 
 
 def stacked(workload: Workload) -> tuple[Array, Array]:

@@ -38,6 +38,7 @@ from bench.session import Session  # noqa: E402
 from bench.worker import Worker, WorkerError  # noqa: E402
 from bench.workloads import BATCHES, WORKLOADS, Workload, batches, samples, stacked  # noqa: E402
 from fastnn._kernels import TABLE, backends, use_backend  # noqa: E402
+from fastnn.courses import fashion_fnn  # noqa: E402
 
 
 def tiny(row: str, **options: Any) -> Call:
@@ -247,10 +248,14 @@ def test_courses_are_those_that_are_reproduced() -> None:
     assert leaky.layers == (("Linear", 784, 128), ("LeakyReLU",), ("Linear", 128, 10))
     momentum = {run.name: run for run in course.runs}["hidden 10, momentum .9"]
     assert (momentum.batch, momentum.optimizer, momentum.options) == (32, "SGD", {"lr": 0.1, "momentum": 0.9})
+    (reported,) = courses.COURSES["fashion-fnn"].runs
+    drawn = fashion_fnn.network(reported.name)
+    assert [layer[0] for layer in reported.layers] == [type(layer).__name__ for layer in drawn][1:]
+    assert (reported.batch, reported.optimizer) == (128, "Adam")
 
 
 def test_samples_of_unknown_data_are_refused() -> None:
-    with pytest.raises(ValueError, match="expected data 'mnist', got 'nothing'"):
+    with pytest.raises(ValueError, match="expected data 'mnist' or 'fashion-mnist', got 'nothing'"):
         samples("nothing")
 
 
