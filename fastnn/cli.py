@@ -8,6 +8,7 @@ not run; 130 after Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import io
 import math
 import os
 import platform
@@ -32,11 +33,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv: the arguments, None for those of the process. Raises SystemExit for bad usage, --help and --version.
     """
     arguments = _parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a "±" that a terminal cannot show ends no run
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
             status: int = arguments.run(arguments)
-            sys.stdout.flush()  # here, where a reader that went away can still be dealt with
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, where a reader that went away can still be dealt with
             return status
         except KeyboardInterrupt:
             return _failed("interrupted", INTERRUPTED)
@@ -274,7 +279,7 @@ def _parser() -> argparse.ArgumentParser:
     reproduce.add_argument("--report", type=Path, metavar="DIR", help=page)
     reproduce.add_argument("--data", type=Path, metavar="DIR", help="the folder of the data sets, or of this one")
     reproduce.add_argument(
-        "--course-mistake", action="store_true", help="repeat a mistake of the course too, and show what it costs"
+        "--course-mistake", action="store_true", help="fashion-fnn: more on what the course's way of evaluating costs"
     )
 
     info = commands.add_parser("info", help="describe the installation")

@@ -408,12 +408,30 @@ def test_a_page_of_one(run: Run, several: dict[str, Any]) -> None:
         (("--all", "--out", "o"), "neither"),
         (("good", "--out", "o", "--report", "r"), "--out or --report"),
         (("--report", "nowhere"), "nowhere"),
+        (("--report", ".", "--seed", "1"), "--report alone"),
         ((), "lost, good, poor"),
     ],
 )
 def test_what_does_not_go_together(run: Run, several: dict[str, Any], arguments: tuple[str, ...], word: str) -> None:
     run("reproduce", *arguments).check_refused(word)
     assert os.listdir() == []
+
+
+def test_a_folder_that_takes_no_report(run: Run, several: dict[str, Any]) -> None:
+    """Known before the training; the others of `--all` go on."""
+    Path("r/good/report.json").mkdir(parents=True)
+    run("reproduce", "good", "--report", "r").check_refused("cannot write report.json")
+    run("reproduce", "good", "--out", "r/good").check_refused("cannot write report.json")
+    done = run("reproduce", "--all", "--report", "r")
+    assert done.status == 2 and "cannot write report.json" in done.err
+    assert "2 of 2" not in done.out and Path("r/poor/report.json").is_file()
+
+
+def test_without_streams(run: Run, several: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after ``>&- 2>&-``."""
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert cli.main(["reproduce", "good"]) == 0
 
 
 def test_a_report_folder_that_is_a_file(run: Run, several: dict[str, Any]) -> None:

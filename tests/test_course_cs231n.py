@@ -67,6 +67,13 @@ def test_another_package_of_the_name_is_not_shadowed(
     assert sys.meta_path == finders
 
 
+def test_a_folder_of_data_is_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any) -> None:
+    (tmp_path / "cs231n" / "datasets").mkdir(parents=True)  # where the frame's own scripts put the data
+    monkeypatch.syspath_prepend(tmp_path)
+    request.getfixturevalue("installed")
+    assert importlib.import_module("cs231n.solver").Solver is Solver
+
+
 def test_seeded_puts_the_random_state_back() -> None:
     before = np.random.get_state()[1].tolist()
     with cs231n.seeded(3):
@@ -170,6 +177,13 @@ def test_dropout_drops_so_many_and_scales_the_rest() -> None:
 def test_a_mode_that_is_none_is_an_error(forward: Any) -> None:
     with pytest.raises(ValueError, match="expected mode 'train' or 'test', got 'eval'"):
         forward(np.ones((2, 3)), {"mode": "eval", "p": 0.5})
+
+
+@pytest.mark.parametrize("loss", [layers.svm_loss, layers.softmax_loss])
+@pytest.mark.parametrize("label", [3, -1, -100])
+def test_labels_that_are_no_class_are_an_error(loss: Any, label: int) -> None:
+    with pytest.raises(ValueError, match=f"y: expected labels from 0 to 2, got {label}"):
+        loss(np.zeros((2, 3)), [0, label])
 
 
 @pytest.mark.parametrize("loss", [layers.svm_loss, layers.softmax_loss])
@@ -302,6 +316,34 @@ def test_solver(rule: str, separable: dict[str, np.ndarray], capsys: pytest.Capt
     assert sum("Iteration" in line for line in printed) == 2
 
 
+def test_solver_goes_on(separable: dict[str, np.ndarray], capsys: pytest.CaptureFixture[str]) -> None:
+    with cs231n.seeded(5):
+        net = fc_net.TwoLayerNet(4, 20, 3, weight_scale=0.1)
+        solver = Solver(net, separable, optim_config={"learning_rate": 0.3}, batch_size=25, num_epochs=2)
+        solver.train()
+        best = {name: p.copy() for name, p in solver.best_params.items()}
+        solver.optim_configs = {name: {"learning_rate": 10.0} for name in net.params}  # spoils what it goes on with
+        solver.best_val_acc = 1.0
+        solver.train()
+    assert solver.epoch == 4 and len(solver.loss_history) == 20
+    assert "(Epoch 4 / 4)" in capsys.readouterr().out
+    for name, p in best.items():
+        np.testing.assert_array_equal(solver.best_params[name], p)
+        np.testing.assert_array_equal(net.params[name], p)
+
+
+def test_params_may_be_replaced_by_another_dtype() -> None:
+    net = fc_net.FullyConnectedNet([5], input_dim=4, num_classes=3, reg=0.5)
+    x, y = RNG.randn(6, 4), RNG.randint(0, 3, 6)
+    net.params["W1"] = RNG.randn(4, 5)
+    loss, grads = net.loss(x, y)
+    net.reg = 0.0
+    bare, bare_grads = net.loss(x, y)
+    penalty = sum(0.25 * float((net.params[name] ** 2).sum()) for name in ("W1", "W2"))
+    assert loss - bare == pytest.approx(penalty, rel=1e-5)
+    np.testing.assert_allclose(grads["W1"] - bare_grads["W1"], 0.5 * net.params["W1"], rtol=1e-4, atol=1e-6)
+
+
 def test_solver_draws_as_the_course_does(separable: dict[str, np.ndarray]) -> None:
     seen = []
 
@@ -326,6 +368,8 @@ def test_solver_draws_as_the_course_does(separable: dict[str, np.ndarray]) -> No
 def test_unknown_rules_are_an_error(separable: dict[str, np.ndarray]) -> None:
     with pytest.raises(ValueError, match="adam, rmsprop, sgd, sgd_momentum, got 'SGD'"):
         Solver(fc_net.TwoLayerNet(4, 5, 3), separable, update_rule="SGD")
+    with pytest.raises(ValueError, match="batch_size: expected a whole number of at least 1, got 0"):
+        Solver(fc_net.TwoLayerNet(4, 5, 3), separable, batch_size=0)
 
 
 # --- the rest ---------------------------------------------------------------------------------------------------------
@@ -346,7 +390,7 @@ def test_visualize_grid() -> None:
     images[4] = 7  # all alike
     grid = vis_utils.visualize_grid(images, ubound=10.0, padding=2)
     assert grid.shape == (3 * 4 + 2 * 2, 3 * 3 + 2 * 2, 3)
-    assert grid[:4, :3].min() == 0 and grid[:4, :3].max() == 10
+    assert grid[:4, :3].min() == 0 and grid[:4, :3].max() == pytest.approx(10)
     assert (grid[4:6] == 0).all() and (grid[6:10, 5:] == 0).all() and np.isfinite(grid).all()
     with pytest.raises(fn.ShapeError, match="expected images"):
         vis_utils.visualize_grid(images[0])
@@ -383,3 +427,5 @@ def test_get_cifar10_data(small_cifar: Dataset) -> None:
     np.testing.assert_array_equal(data["y_val"], small_cifar.y_train[40:55])
     plain = data_utils.get_CIFAR10_data(40, 15, 5, subtract_mean=False)
     np.testing.assert_array_equal(plain["X_test"], small_cifar.x_test[:5])
+    with pytest.raises(ValueError, match="asked for 61 images, there are 60"):
+        data_utils.get_CIFAR10_data(46, 15, 5)

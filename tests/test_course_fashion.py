@@ -206,57 +206,12 @@ def test_fnn_without_scikit_learn(small_fashion: Dataset, monkeypatch: pytest.Mo
         fashion_fnn.run(seed=12)
 
 
-@pytest.mark.parametrize(("epochs", "count"), [(1, 1), (9, 1), (10, 4), (11, 4)])
-def test_fnn_checks(epochs: int, count: int) -> None:
-    good = {
-        "epoch_1_training_loss": 0.611,
-        "test": {"accuracy": 0.863, F1: 0.861},
-        "test_course_way": {"accuracy": 0.8649, F1: 0.0},
-    }
-    bad = {
-        "epoch_1_training_loss": 0.6501,
-        "test": {"accuracy": 0.8629, F1: 0.8609},
-        "test_course_way": {"accuracy": 0.8651, F1: 0.0},
-    }
-    assert [check.holds for check in fashion_fnn.checks(epochs, good)] == [True] * count
-    assert [check.holds for check in fashion_fnn.checks(epochs, bad)] == [False] * count
-
-
-# --- fashion-best -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", fashion_best.CANDIDATES)
-def test_best_networks_take_the_images(name: str) -> None:
-    stages = fashion_best.CANDIDATES[name]
-    scores, backward = fashion_best.network(stages).forward(np.zeros((2, 1, 28, 28), np.float32), train=True)
-    assert scores.shape == (2, 10) and backward(scores).shape == (2, 1, 28, 28)
-
-
-def test_best_runs(small_fashion: Dataset, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    pytest.importorskip("sklearn")
-    found = courses.reproduce("fashion-best", epochs=2, out=tmp_path)
-    pictures = ["confusion_matrix.png", "learning_curve.png", "worst_mistakes.png"]
-    assert sorted(os.listdir(tmp_path)) == sorted([*pictures, "model.safetensors", "report.json"])
-    assert sorted(found.found.pictures) == pictures
-    assert [check.what for check in found.found.checks] == ["seconds of training"] and found.holds
-    test = fn.evaluate(fn.load(tmp_path / "model.safetensors"), small_fashion.x_test, small_fashion.y_test)
-    assert found.found.metrics["test_accuracy"] == test["accuracy"]
-
-
-def test_best_search_sees_no_test_image(small_fashion: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    hidden = dataclasses.replace(small_fashion, x_test=np.full_like(small_fashion.x_test, np.nan))
-    monkeypatch.setattr(fn.data, "fashion_mnist", lambda root, *, download: hidden)
-    found = fashion_best.search(count=256, epochs=1)
-    assert list(found) == list(fashion_best.CANDIDATES) and all(0 <= value <= 1 for value in found.values())
-
-
-@pytest.mark.parametrize(("epochs", "count"), [(1, 1), (11, 1), (12, 2), (13, 2)])
-def test_best_checks(epochs: int, count: int) -> None:
+@pytest.mark.parametrize(("epochs", "threads", "count"), [(1, 2, 0), (11, 2, 0), (12, 2, 2), (12, 1, 1), (13, 2, 1)])
+def test_best_checks(epochs: int, threads: int, count: int) -> None:
     good = {"training_seconds": 599.0, "test_accuracy": 0.93}
     bad = {"training_seconds": 600.0, "test_accuracy": 0.9299}
-    assert [check.holds for check in fashion_best.checks(epochs, good)] == [True] * count
-    assert [check.holds for check in fashion_best.checks(epochs, bad)] == [False] * count
+    assert [check.holds for check in fashion_best.checks(epochs, threads, good)] == [True] * count
+    assert [check.holds for check in fashion_best.checks(epochs, threads, bad)] == [False] * count
 
 
 # --- the real data ----------------------------------------------------------------------------------------------------

@@ -108,7 +108,7 @@ def test_it_runs(small_mnist: Dataset, tmp_path: Path) -> None:
         "test_losses.png",
         "worst_mistakes.png",
     ]
-    assert not found.checks and "10 epochs" in found.notes[0]
+    assert len(found.checks) == 2 and report.holds and "10 epochs" in found.notes[0]
     assert [*found.metrics] == ["epochs", *RUNS]
     winner = max(RUNS, key=lambda name: found.metrics[name]["validation_accuracy"])
     assert winner in found.pictures["confusion_matrix.png"]
@@ -127,14 +127,16 @@ def test_interrupted_it_reports_nothing(small_mnist: Dataset, monkeypatch: pytes
 
 def test_the_course_figures_hold_and_every_bound_can_fail() -> None:
     found = the_course()
-    assert len(mnist_fc.checks(10, found)) == 10 and all(check.holds for check in mnist_fc.checks(10, found))
-    assert not mnist_fc.checks(9, found)
+    holding = mnist_fc.checks(mnist_fc.SEED, 10, found)
+    assert len(holding) == 12 and all(check.holds for check in holding)
+    assert mnist_fc.checks(mnist_fc.SEED, 9, found) == holding[:2] and not mnist_fc.checks(1, 10, found)
+    assert not mnist_fc.first_weights(10, seed=1).holds
     for i, (name, how) in enumerate(RUNS.items()):
         of = "loss" if name == "hidden 10, lr .01" else "accuracy"
         for shift, holds in ((0.9, True), (1.1, False), (-1.1, False)):
             test = dict(found[name].test)
             test[of] += shift * how.course.tolerance
-            checks = mnist_fc.checks(10, found | {name: trained(**test)})
+            checks = mnist_fc.checks(mnist_fc.SEED, 10, found | {name: trained(**test)})[2:]
             assert [check.holds for check in checks] == [holds or j != i for j in range(10)]
             assert of in checks[i].what and name in checks[i].what
 
@@ -148,7 +150,7 @@ def test_bounds_are_the_required_ones() -> None:
 
 def test_notes_show_all_figures_beside_the_course() -> None:
     found = the_course() | {"hidden 10, base": trained(0.95, loss=0.25, accuracy=0.75)}
-    notes = mnist_fc.notes(10, found)
+    notes = mnist_fc.notes(mnist_fc.SEED, 10, found)
     assert notes[0] == (
         "hidden 10, base: test loss 0.25000000 (course 0.26722689), accuracy 0.75000000 (course 0.92047276), "
         "validation accuracy 0.950000"

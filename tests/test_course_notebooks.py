@@ -271,7 +271,6 @@ def run_all(notebook: str, found: list[Cell], scope: dict[str, Any]) -> int:
 
 
 def test_the_two_layer_notebook_on_toy_data(document: tuple[str, str], scope: dict[str, Any]) -> None:
-    pytest.importorskip("fastnn.courses.cs231n.neural_net")
     found = cells(document[0])
     assert " ".join(cell.number for cell in found) == "2 3 4 5 6 9 11 13 14 15"
     run(IMPORTS, scope)
@@ -281,7 +280,6 @@ def test_the_two_layer_notebook_on_toy_data(document: tuple[str, str], scope: di
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_two_layer_notebook(document: tuple[str, str], scope: dict[str, Any]) -> None:
-    pytest.importorskip("fastnn.courses.cs231n.neural_net")
     run(IMPORTS, scope)
     assert run_all("two-layer", cells(document[0]), scope) == 20
     assert scope["best_hyper_params"] == (5000, 1e-3, 0.35)

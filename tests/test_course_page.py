@@ -267,3 +267,38 @@ def test_a_browser_shows_it(tmp_path: Path) -> None:
     assert [heading.get("id") for heading in shown.all("h2")] == ["summary", "result-one", "result-two"]
     assert len(shown.all("section")) == 3 and len(shown.all("img")) == 1 and not shown.all("script")
     assert "1 of 2 results hold" in shown.text and "✗ NO" in shown.text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seconds": None},
+        {"seconds": "1"},
+        {"seconds": NAN},
+        {"what": 5},
+        {"machine": []},
+        {"options": 1},
+        {"notes": [3]},
+        {"pictures": {"a.png": None}},
+        {"checks": [{**vars(GOOD), "holds": "no"}]},
+        {"checks": [{**vars(GOOD), "ours": 10**400}]},
+        {"checks": [{**vars(GOOD), "what": None}]},
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_no_report(tmp_path: Path, change: dict[str, Any]) -> None:
+    put(tmp_path, "a", GOOD)
+    path = tmp_path / "a" / "report.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    page.write(tmp_path)
+    assert "not a report of this version" in parsed(tmp_path).text
+
+
+def test_pictures_from_elsewhere_are_not_read(tmp_path: Path) -> None:
+    secret = base64.b64encode(b"secret" * 9).decode()
+    (tmp_path / "secret.png").write_bytes(b"secret" * 9)
+    put(tmp_path, "a", GOOD, pictures={"link.png": "a link", "pipe.png": "a pipe"})
+    (tmp_path / "a" / "link.png").symlink_to(tmp_path / "secret.png")
+    os.mkfifo(tmp_path / "a" / "pipe.png")
+    page.write(tmp_path)
+    assert parsed(tmp_path).text.count("There is no picture") == 2
+    assert secret not in (tmp_path / "index.html").read_text()

@@ -126,8 +126,24 @@ def test_training_is_the_textbook_one(backend: str, capsys: pytest.CaptureFixtur
     assert capsys.readouterr() == ("", "")
 
 
+def test_params_that_are_assigned_are_copied() -> None:
+    (x, _), n = blobs(), net()
+    arrays = dict(n.params)
+    n.params = {name: np.zeros_like(p) for name, p in n.params.items()}
+    assert not n.loss(x).any() and all(n.params[name] is p for name, p in arrays.items())
+
+
+def test_labels_that_are_no_class_are_an_error() -> None:
+    (x, y), n = blobs(), net()
+    for labels, validation, name in ((y - 1, y, "y"), (y, y + 1, "y_val")):
+        with pytest.raises(ValueError, match=f"{name}: expected labels from 0 to 2"):
+            n.train(x, labels, x, validation, **HOW)
+
+
 def test_accuracies_are_those_after_the_update() -> None:
     (x, y), n = blobs(), net()
+    with pytest.raises(ValueError, match="batch_size"):
+        n.train(x, y, x, y, **HOW | {"batch_size": 0})
     history = n.train(x, y, x, y, **HOW | {"num_iters": 1, "batch_size": 100})
     assert history["val_acc_history"] == [(n.predict(x) == y).mean()]
     np.random.seed(3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -292,6 +293,13 @@ def test_confusion_matrix_of_shares(normalize: str) -> None:
 def test_an_unknown_normalisation_is_refused() -> None:
     with pytest.raises(ValueError, match="expected normalize None, 'true', 'pred' or 'all', got 'rows'"):
         plots.confusion_matrix([0], [0], "ab", normalize="rows")
+
+
+def test_marks_without_a_name_and_units_with_dollars() -> None:
+    for mark in ("", "_x"):
+        plots.bars({"a": 1.0}, marks={"a": 2.0}, mark=mark)
+    figure = plots.learning_curves(fn.History([1.0]), unit="$x^$")
+    figure.savefig(io.BytesIO())
 
 
 def test_classes_that_do_not_occur_are_shown() -> None:

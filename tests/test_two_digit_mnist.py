@@ -142,7 +142,8 @@ def test_training_images_are_composed_for_the_courses_labels(tmp_path: Path, sma
 
 
 def test_without_files_all_images_are_composed(tmp_path: Path) -> None:
-    data, again, other = two_digit_mnist(), two_digit_mnist(), two_digit_mnist(seed=1)
+    with pytest.warns(UserWarning, match=r"(?s)all images are composed from MNIST: two-digit-mnist: not found"):
+        data, again, other = two_digit_mnist(), two_digit_mnist(), two_digit_mnist(seed=1)
     assert data.x_train.shape == (50, 1, 42, 28) and data.x_test.shape == (20, 1, 42, 28)
     assert data.origin == "all images are composed from MNIST's digits by the course's rule, seed 0"
     for x, y in ((data.x_train, data.y_train), (data.x_test, data.y_test)):
@@ -243,9 +244,13 @@ DAMAGED: dict[str, tuple[dict[str, bytes], str]] = {
     "hostile": ({NAMES[0]: gzip.compress(b"cos\nsystem\n(S'true'\ntR.")}, "not an array of images: it holds more than"),
     "no array": ({NAMES[0]: pickled([1, 2])}, "expected an array of real numbers, got list"),
     "bytes": ({NAMES[0]: pickled(IMAGES)}, r"expected an array of real numbers, got uint8 \(14, 42, 28\)"),
+    "sides swapped": (
+        {NAMES[0]: pickled(GOOD.reshape(-1, 28, 42))},
+        r"expected 42x28 numbers for each image, got an array",
+    ),
     "a number": ({NAMES[0]: pickled(np.array(0.5))}, r"expected an array of real numbers, got float64 \(\)"),
-    "another size": ({NAMES[0]: pickled(GOOD[:, :41])}, r"expected 1176 numbers for each image, got an array \(9, 41"),
-    "no images": ({NAMES[0]: pickled(GOOD[:0], 4)}, r"expected 1176 numbers for each image"),
+    "another size": ({NAMES[0]: pickled(GOOD[:, :41])}, r"expected 42x28 numbers for each image, got an array \(9, 41"),
+    "no images": ({NAMES[0]: pickled(GOOD[:0], 4)}, r"expected 42x28 numbers for each image"),
     "odd number": ({NAMES[0]: pickled(changed(GOOD, 0.3))}, r"expected numbers that are a byte / 256"),
     "negative": ({NAMES[0]: pickled(changed(GOOD, -1.0))}, r"expected numbers that are a byte / 256"),
     "too bright": ({NAMES[0]: pickled(changed(GOOD, 1.0))}, r"expected numbers that are a byte / 256"),
@@ -287,3 +292,13 @@ def test_other_files_of_these_names_are_refused(tmp_path: Path, case: str) -> No
     content, message = ODD[case]
     with pytest.raises(DataError, match=message):
         two_digit_mnist(put(tmp_path, TEST_ALONE | content()), verify=False)
+
+
+def test_a_file_that_expands_too_far_is_refused(
+    tmp_path: Path, small: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LARGEST", 1000)
+    for name, content in archive().items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match="expands to more than 1000 bytes"):
+        two_digit_mnist(tmp_path)

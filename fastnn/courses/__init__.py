@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import time
 import traceback
 from collections.abc import Collection
@@ -23,6 +24,8 @@ from .. import _kernels as k
 from .._errors import is_refusal
 from .._files import StrPath
 from .._machine import machine
+from ..plots import figure
+from ..training.history import History
 from .report import Check, Found, Report
 
 #: One line on each result that can be reproduced, by name; the module's name has underscores for hyphens.
@@ -41,7 +44,7 @@ RESULTS = {
     "cifar-fc": "UCLA ECE C147, homework 3: fully connected networks on CIFAR-10 by CS231n's Solver",
 }
 
-#: Options that change nothing that is found: a report does not name them.
+#: Options that say where data come from and what is shown: a report does not name them.
 _WITHOUT_EFFECT = ("data", "download", "progress")
 
 
@@ -59,7 +62,9 @@ def reproduce(name: str, *, seed: int | None = None, out: StrPath | None = None,
     unknown = [key for key in options if key not in _parameters(experiment)]
     if unknown:
         raise ValueError(f"{name} takes no {', '.join(unknown)}")
-    folder = _made(out)  # before hours of training, not after
+    folder = _made(out)
+    if folder is not None:
+        figure.require()  # before hours of training, not after
     seed = experiment.SEED if seed is None else seed
     start = time.perf_counter()
     found = experiment.run(seed=seed, out=folder, **options)
@@ -70,10 +75,13 @@ def reproduce(name: str, *, seed: int | None = None, out: StrPath | None = None,
 def attempt(name: str, *, seed: int | None = None, out: StrPath | None = None, **options: Any) -> Report:
     """`reproduce`, as one of many: what goes wrong becomes the `error` of a report, and is written like any other.
 
-    Options that the experiment does not take are left out. Raises OSError if `out` cannot be written to.
+    Options that the experiment does not take are left out. If `out` cannot be written to, only the report says so.
     """
-    folder = _made(out)
     start = time.perf_counter()
+    try:
+        folder = _made(out)
+    except OSError as error:
+        return _report(name, start, seed, Found({}, ()), {}, error=str(error))
     try:
         taken = _parameters(_experiment(name))
         return reproduce(name, seed=seed, out=folder, **{key: options[key] for key in options if key in taken})
@@ -95,11 +103,13 @@ def _parameters(experiment: ModuleType) -> Collection[str]:
 
 
 def _made(out: StrPath | None) -> Path | None:
-    """The folder, which is there afterwards."""
+    """The folder, which is there afterwards. Raises OSError if it cannot be, or takes no report."""
     if out is None:
         return None
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "report.json").is_dir() or not os.access(folder, os.W_OK):
+        raise OSError(f"{os.fspath(folder)}: cannot write report.json there")
     return folder
 
 
@@ -126,12 +136,19 @@ def _written(report: Report, folder: Path | None) -> Report:
     return report
 
 
+def completed(history: History) -> History:
+    """The same history. Raises KeyboardInterrupt if its training was ended by Ctrl-C, after which `fit` returns."""
+    if history.interrupted:
+        raise KeyboardInterrupt
+    return history
+
+
 def data_folder(data: StrPath | None, name: str) -> Path | None:
     """The folder of one data set, given it or the folder of all data sets, as `FASTNN_DATA` names one."""
     if data is None:
         return None
-    folder = Path(data).expanduser()
+    folder = Path(os.path.expanduser(data))
     return folder / name if (folder / name).is_dir() else folder
 
 
-__all__ = ["RESULTS", "Check", "Found", "Report", "attempt", "data_folder", "reproduce"]
+__all__ = ["RESULTS", "Check", "Found", "Report", "attempt", "completed", "data_folder", "reproduce"]

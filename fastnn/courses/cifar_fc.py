@@ -46,8 +46,6 @@ def run(
     out: the folder for the model and the pictures
     epochs: of the two-layer network, at least 1; the other one has the course's 20
     """
-    if out is not None:
-        fn.plots.figure.require()  # before the training, not after
     split = get_CIFAR10_data(root=data_folder(data, "cifar-10"), download=download)
     with seeded(seed):
         two_layers = two_layer_solver(split, epochs)

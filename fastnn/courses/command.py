@@ -38,6 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.name:
         return _one(arguments.name, arguments.out, arguments.report, options, arguments.json)
     if arguments.report:
+        if any(options[name] is not None for name in ("seed", "epochs", "data", "course_mistake")):
+            raise ValueError("reproduce: --report alone only writes the page; name a result, or take --all")
         page.write(arguments.report)
         _tell(page.read(arguments.report), arguments.report, arguments.json)
         return 0
@@ -46,6 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _one(name: str, out: Path | None, folder: Path | None, options: dict[str, Any], as_json: bool) -> int:
     """Run one experiment; its report goes to `out`, or to its place in `folder`, which has a page."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        page.write(folder)  # before hours of training, not after
     report = reproduce(name, out=out if folder is None else folder / name, **options)
     print(to_json(report.as_dict()) if as_json else report.summary())
     if folder is not None:

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import fastnn as fn
 from fastnn._kernels import Array
 
-from . import Check, Found, fashion
+from . import Check, Found, completed, fashion
 from .images import Split
 
 SEED = 12  #: the course's, which has none for the split
@@ -94,10 +94,8 @@ def run(
 
     seed: of the split, below 2**32, the initial weights, the shuffles and dropout
     out: the folder for the model and the pictures
-    course_mistake: repeat the course's evaluation on the validation images too, and part what it costs
+    course_mistake: evaluate the validation images in the course's way, too, and tell what each of its two halves costs
     """
-    if out is not None:
-        fn.plots.figure.require()  # before the training, not after
     macro_f1 = _macro_f1()
     split = fashion.split(HELD_OUT, seed=seed, data=data, download=download)
     runs = list(sweep(split, seed, epochs, macro_f1, progress))
@@ -136,8 +134,7 @@ def sweep(split: Split, seed: int, epochs: int, macro_f1: Score, progress: bool)
                 callbacks=[best],
                 progress=progress and f"{name}, lr {lr:g}",
             )
-            if history.interrupted:
-                raise KeyboardInterrupt
+            completed(history)
             yield Trained(name, lr, history, best.epoch, model)
 
 

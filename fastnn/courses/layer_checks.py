@@ -8,6 +8,7 @@ two-layer network are lost in the document; those here are its frame's own.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -180,7 +181,8 @@ def checks(metrics: dict[str, Any]) -> list[Check]:
     ]
     for reg, loss in LOSSES.items():
         ours = metrics["two_layer_net_losses"][str(reg)]
-        found.append(Check.within(f"TwoLayerNet loss, reg {reg:g}", loss, ours, 1e-12))
+        check = Check.within(f"TwoLayerNet loss, reg {reg:g}", loss, ours, 1e-12)
+        found.append(replace(check, course=f"lost; {loss!r} by its frame"))
     for name, (course, bound) in ERRORS.items():
         found.append(Check.below(f"gradient error, {name}", course, metrics["gradient_errors"][name], bound))
     return found

@@ -16,7 +16,7 @@ import numpy as np
 import fastnn as fn
 from fastnn.data import Dataset
 
-from . import data_folder
+from . import completed, data_folder
 from .images import Split, split
 
 SEED = 12321
@@ -62,6 +62,4 @@ def train(
         metrics=metrics,
         progress=progress,
     )
-    if history.interrupted:
-        raise KeyboardInterrupt
-    return history
+    return completed(history)

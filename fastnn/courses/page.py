@@ -39,7 +39,7 @@ def write(folder: StrPath) -> Path:
 def read(folder: StrPath) -> list[Report]:
     """The reports in the folders below, under these folders' names, in the order of RESULTS; others come last."""
     order = {name: place for place, name in enumerate(RESULTS)}
-    names = [path.parent.name for path in Path(folder).glob("*/report.json")]
+    names = [path.parent.name for path in Path(folder).glob("*/report.json") if path.is_file()]
     names.sort(key=lambda name: (order.get(name, len(order)), name))
     return [replace(_read(Path(folder) / name / "report.json"), name=name) for name in names]
 
@@ -174,7 +174,9 @@ def _pictures(pictures: Mapping[str, str], folder: Path) -> str:
 def _picture(folder: Path, name: str, caption: str) -> str:
     """A picture of this folder, or that it is missing."""
     try:
-        data = (folder / name).read_bytes() if Path(name).name == name else None  # nothing from elsewhere
+        path = (folder / name).resolve()
+        own = path.parent == folder.resolve() and path.is_file()  # nothing from elsewhere, no pipe, no device
+        data = path.read_bytes() if own else None
     except (OSError, ValueError):  # not there, or no name of a file
         data = None
     words = f"<figcaption>{_inline(caption)}</figcaption></figure>\n"

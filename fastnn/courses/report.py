@@ -141,11 +141,15 @@ class Report:
             fields = json.loads(Path(path).read_bytes())
             for check in fields["checks"]:
                 check["ours"] = math.nan if check["ours"] is None else float(check["ours"])
-            checks = [Check(**check) for check in fields.pop("checks")]
-            metrics, pictures = dict(fields.pop("metrics")), dict(fields.pop("pictures"))
-            found = Found(metrics, checks, list(fields.pop("notes")), pictures)
-            return cls(found=found, **fields)
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
+                _check_kinds(check, _CHECK)
+            found = {name: fields.pop(name) for name in ("metrics", "checks", "notes", "pictures")}
+            _check_kinds(found, _FOUND)
+            _check_kinds({f"note {i}": note for i, note in enumerate(found["notes"])}, {}, str)
+            _check_kinds(found["pictures"], {}, str)
+            _check_kinds(fields, _REPORT)
+            checks = [Check(**check) for check in found.pop("checks")]
+            return cls(found=Found(checks=checks, **found), **fields)
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             raise ValueError(f"{os.fspath(path)}: not a report of this version") from error
 
     def table(self) -> str:
@@ -161,6 +165,23 @@ class Report:
     def write(self, path: StrPath) -> None:
         """Write the report to a JSON file."""
         write_json(path, self.as_dict())
+
+
+_Kinds = dict[str, type | tuple[type, ...]]
+#: What stands in a file of a report, by name.
+_CHECK: _Kinds = {"what": str, "course": str, "ours": float, "must": str, "holds": bool}
+_FOUND: _Kinds = {"metrics": dict, "checks": list, "notes": list, "pictures": dict}
+_REPORT: _Kinds = {"seconds": (int, float), "threads": int, "seed": (int, type(None)), "error": (str, type(None))}
+_REPORT |= {name: str for name in ("name", "isa", "what", "about", "date")} | {"options": dict, "machine": dict}
+
+
+def _check_kinds(values: Mapping[str, Any], kinds: _Kinds, otherwise: type = object) -> None:
+    """Raise TypeError for a value that is of another kind, ValueError for a number of seconds that is not finite."""
+    for name, value in values.items():
+        if not isinstance(value, kinds.get(name, otherwise)):
+            raise TypeError(f"{name}: expected {kinds.get(name, otherwise)}, got {type(value).__name__}")
+    if not math.isfinite(values.get("seconds", 0)):
+        raise ValueError("seconds: expected a finite number")
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 import fastnn as fn
 
-from . import Check, Found
+from . import Check, Found, completed
 
 SEED = 0  # of nothing: there are no draws
 EPOCHS = 10
@@ -41,8 +41,6 @@ def run(*, seed: int, out: Path | None = None, epochs: int = EPOCHS, progress: b
     seed: without effect
     out: the folder for the model and the picture
     """
-    if out is not None:
-        fn.plots.figure.require()
     model = network()
     history = fn.fit(
         model,
@@ -55,8 +53,7 @@ def run(*, seed: int, out: Path | None = None, epochs: int = EPOCHS, progress: b
         shuffle=False,
         progress=progress and "scalar net",
     )
-    if history.interrupted:
-        raise KeyboardInterrupt
+    completed(history)
     predictions = model(np.array([*PREDICTIONS], np.float64))[:, 0]
     found = {point: float(y) for point, y in zip(PREDICTIONS, predictions, strict=True)}
     slope = relu_slope_at_zero()

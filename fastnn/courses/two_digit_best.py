@@ -34,7 +34,7 @@ import fastnn as fn
 from fastnn._kernels import Array
 from fastnn.data.two_digit_mnist import composed, drawn
 
-from . import Check, Found, mitx, two_digits
+from . import Check, Found, completed, mitx, two_digits
 from .images import Part
 from .report import table
 
@@ -96,11 +96,16 @@ def digits(labels: Array, seed: int, *, data: Path | None = None, download: bool
     (x, xv), (y, yv), (train, held_out) = (
         np.split(a, [len(a) - len(a) // 10]) for a in (mnist.x_train, mnist.y_train, labels)
     )
-    return Digits(x, y, train, _composed(xv, yv, held_out, np.random.default_rng(seed)))
+    return Digits(x, y, train, _composed(xv, yv, held_out, _random(seed, "validation")))
 
 
 def _composed(x: Array, y: Array, labels: Array, rng: np.random.Generator) -> Part:
     return Part(composed(x, drawn(labels, y, rng)), labels)
+
+
+def _random(seed: int, what: str, epoch: int = 0) -> np.random.Generator:
+    """Random numbers of their own for each purpose and epoch."""
+    return np.random.default_rng([seed, epoch, *what.encode()])
 
 
 def network(candidate: Candidate = WINNER) -> fn.Sequential:
@@ -125,8 +130,8 @@ def train(
     steps = len(given.labels) // BATCH
 
     def batches(epoch: int) -> Iterator[Part]:
-        images = given.images(np.random.default_rng((seed, epoch if candidate.fresh else 0)))
-        order = np.random.default_rng((seed, epoch)).permutation(len(images.x))
+        images = given.images(_random(seed, "images", epoch if candidate.fresh else 0))
+        order = _random(seed, "order", epoch).permutation(len(images.x))
         for i in range(0, steps * BATCH, BATCH):
             where = order[i : i + BATCH]
             yield Part(images.x[where], images.y[where])
@@ -143,8 +148,7 @@ def train(
         callbacks=[fn.OneCycleLR(optimizer, lr, epochs=epochs, steps_per_epoch=steps)],
         progress=progress,
     )
-    if history.interrupted:
-        raise KeyboardInterrupt
+    completed(history)
     return model, history
 
 
@@ -169,8 +173,6 @@ def run(
     seed: of the images, their order, the initial weights and dropout
     out: the folder for the model and the pictures
     """
-    if out is not None:
-        fn.plots.figure.require()  # before the training, not after
     own, mnist = two_digits.folders(data)
     images = fn.data.two_digit_mnist(own, mnist_root=mnist, download=download)
     given = digits(images.y_train, seed, data=data, download=download)
@@ -179,9 +181,9 @@ def run(
     metrics = two_digits.measured(model, history, test)
     pictures = {} if out is None else two_digits.write(out, model, history, test, images.class_names)
     notes = [
-        f"Data: {images.origin}.",
-        "Here the network is trained on images composed anew for each epoch from 54000 of MNIST's training digits, and "
-        "validated on images of the other 6000, so that no digit is in both.",
+        f"Test images and labels are those of the data set, of which {images.origin}.",
+        "Its training images are not used: the network is trained on images composed anew for each epoch from 54000 of "
+        "MNIST's training digits, and validated on images of the other 6000, so that no digit is in both.",
     ]
     return Found(metrics, checks(metrics), notes, pictures)
 

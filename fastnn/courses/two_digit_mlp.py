@@ -35,8 +35,6 @@ def run(
     seed: of the order of the images, below 2**32, and the initial weights
     out: the folder for the model and the pictures
     """
-    if out is not None:
-        fn.plots.figure.require()  # before the training, not after
     split, origin = two_digits.read(seed, data=data, download=download)
     fn.init.torch_manual_seed(seed)
     model = network()

@@ -5,6 +5,7 @@ Pictures are (N, 1, 42, 28), labels (N, 2): of the upper digit and of the lower 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +43,7 @@ def folders(data: Path | None) -> tuple[Path | None, Path | None]:
     """
     if data is None:
         return None, None
+    data = Path(os.path.expanduser(data))
     own, mnist = (folder if folder.is_dir() else None for folder in (data / "two-digit-mnist", data / "mnist"))
     return (data, None) if own is None and mnist is None else (own, mnist)
 

@@ -76,8 +76,6 @@ def run(*, seed: int, out: Path | None = None, progress: bool = False) -> Found:
 
     seed: of the weights and batches, below 2**32. out: the folder for the picture.
     """
-    if out is not None:
-        fn.plots.figure.require()
     X, y = toy_data()
     with seeded(seed):
         net = network(seed)

@@ -95,7 +95,7 @@ def locate_any(
     """
     name = forms[0].name
     if root is not None:
-        folder = Path(root).expanduser()
+        folder = Path(os.path.expanduser(root))
         found = _complete(forms, folder)
         if found is None:
             raise DataNotFoundError(f"{name}: {_state(folder, forms)}")
@@ -153,7 +153,7 @@ def digest_of(path: Path, algorithm: str) -> str:
 
 def _from_environment(variable: str) -> Path | None:
     value = os.environ.get(variable)
-    return Path(value).expanduser() if value else None
+    return Path(os.path.expanduser(value)) if value else None
 
 
 def _complete(forms: Sequence[FileSet], folder: Path) -> FileSet | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from pathlib import Path
@@ -39,19 +40,28 @@ def read_idx(path: str | os.PathLike[str], ndim: int | None = None) -> npt.NDArr
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
-def decompressed(path: Path, content: bytes) -> bytes:
-    """The content of a file, gzip-compressed or not. path: for errors, which are a DataError."""
+def decompressed(path: Path, content: bytes, most: int | None = None) -> bytes:
+    """The content of a file, gzip-compressed or not. path: for errors, which are a DataError.
+
+    most: more bytes than that are an error before they take any memory; None for no limit
+    """
     if not content.startswith(_GZIP_MAGIC):
         return content
     import gzip
     import zlib
 
     try:
-        return gzip.decompress(content)
+        if most is None:
+            return gzip.decompress(content)
+        with gzip.open(io.BytesIO(content)) as file:
+            found = file.read(most + 1)
     except EOFError as error:
         raise DataError(f"{path}: truncated: the gzip stream breaks off after {len(content)} bytes") from error
     except (gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: corrupt gzip stream: {error}") from error
+    if len(found) > most:
+        raise DataError(f"{path}: expands to more than {most} bytes")
+    return found
 
 
 def _shape(path: Path, content: bytes, ndim: int | None) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ makes others of the same kind.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +28,7 @@ Labels = npt.NDArray[np.int64]
 
 HEIGHT, WIDTH, OFFSET = 42, 28, 14  #: of an image, and the row in which its lower digit begins
 TRAINING, TEST = 40000, 4000  #: how many images the course has
+_LARGEST = 500_000_000  # bytes of a file of the course, uncompressed: more than any has
 _DIVISOR = 256  # the course's numbers are bytes / 256
 
 _TEST_FILE = KnownFile("test.npz", 1197514, "02e66e9a61aac84cdcdcca3f4627bd59b4dbcf98aae83f8f2dc1338189e6919f")
@@ -85,9 +87,10 @@ def two_digit_mnist(
 
     try:
         form, paths = locate_any(list(FORMS), root, download=False, verify=verify)
-    except DataNotFoundError:
+    except DataNotFoundError as error:
         if root is not None:
             raise
+        warnings.warn(f"all images are composed from MNIST: {error}", stacklevel=2)
         return _all_composed(Source(digits, seed))
     return FORMS[form](paths, verify, Source(digits, seed))
 
@@ -171,15 +174,15 @@ def _arrays(path: Path, *names: str) -> list[npt.NDArray[np.uint8]]:
 def _pickled(path: Path, verify: bool) -> npt.NDArray[np.uint8]:
     """(N, 42, 28) bytes from a compressed pickle of N · 42 · 28 real numbers, which are multiples of 1/256."""
     try:
-        numbers = loads(decompressed(path, path.read_bytes()))
+        numbers = loads(decompressed(path, path.read_bytes(), most=_LARGEST))
     except PlainPickleError as error:
         raise DataError(f"{path}: not an array of images: {error}") from error
     pixels = HEIGHT * WIDTH
     if not isinstance(numbers, np.ndarray) or numbers.dtype.kind != "f" or not numbers.ndim:
         found = f"{numbers.dtype} {numbers.shape}" if isinstance(numbers, np.ndarray) else type(numbers).__name__
         raise DataError(f"{path}: expected an array of real numbers, got {found}")
-    if not len(numbers) or numbers.size != len(numbers) * pixels:
-        raise DataError(f"{path}: expected {pixels} numbers for each image, got an array {numbers.shape}")
+    if not len(numbers) or numbers.shape[1:] not in ((pixels,), (HEIGHT, WIDTH), (1, HEIGHT, WIDTH)):
+        raise DataError(f"{path}: expected {HEIGHT}x{WIDTH} numbers for each image, got an array {numbers.shape}")
     images = np.empty((len(numbers), HEIGHT, WIDTH), np.uint8)
     for image, row in zip(images, numbers.reshape(images.shape), strict=True):  # of them all, copies would take 1 GB
         scaled = row * _DIVISOR
@@ -191,7 +194,7 @@ def _pickled(path: Path, verify: bool) -> npt.NDArray[np.uint8]:
 
 def _text(path: Path, verify: bool) -> npt.NDArray[np.uint8]:
     """(N, 2) bytes from compressed text: a line of numbers for the upper digits, one for the lower ones."""
-    content = decompressed(path, path.read_bytes())
+    content = decompressed(path, path.read_bytes(), most=_LARGEST)
     with reading(path, "not a file of labels"):
         rows = [[float(number) for number in line.split()] for line in content.decode("ascii").splitlines()]
         table = np.array(rows, ndmin=2)

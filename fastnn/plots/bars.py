@@ -48,7 +48,8 @@ def bars(
     if marked:
         low, high = [row - 0.45 for row in marked], [row + 0.45 for row in marked]
         axes.vlines(list(marked.values()), low, high, color="black", lw=2.5, label=mark)
-        figure.legend(loc="outside upper right", frameon=False).get_texts()[0].set_parse_math(False)
+        for text in figure.legend(loc="outside upper right", frameon=False).get_texts():
+            text.set_parse_math(False)
     axes.set_yticks(range(len(values)), [str(name) for name in values], parse_math=False)
     axes.invert_yaxis()
     axes.margins(x=0.35)  # room for the numbers

@@ -91,7 +91,8 @@ def _draw(axes: Axes, runs: Mapping[str, Any], metric: str, places: range, axis:
     axes.set_xlim(places[0] - 0.5 * places.step, places[max(epochs, 1) - 1] + 0.5 * places.step)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     axes.set_title(title, parse_math=False)
-    axes.set(xlabel=axis, ylabel=unit)
+    axes.set_xlabel(axis, parse_math=False)
+    axes.set_ylabel(unit, parse_math=False)
     axes.grid(alpha=0.3)
 
 

@@ -1,4 +1,4 @@
-"""How `fit` shows its progress: not at all, a line for each epoch, or a bar."""
+"""How a training shows its progress: not at all, a line for each epoch, or a bar."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _texts(means: dict[str, float]) -> dict[str, str]:
 
 def shown(progress: bool | str, epochs: int | None = None) -> Silent:
     """progress: whether to show any; a text is the training's name, shown with it. epochs: None shows none."""
-    if not progress:
+    if not progress or sys.stderr is None:
         return Silent()
     name = progress if isinstance(progress, str) else ""
     try:

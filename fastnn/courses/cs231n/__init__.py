@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -51,7 +52,12 @@ def _found(package: str) -> str | None:
     if package in sys.modules:
         return getattr(sys.modules[package], "__file__", None) or "memory"
     spec = importlib.util.find_spec(package)
-    return None if spec is None else ", ".join(spec.submodule_search_locations or [str(spec.origin)])
+    if spec is None:
+        return None
+    folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+    if spec.origin is None and not any(list(folder.glob("*.py")) for folder in folders):
+        return None  # a folder of that name without modules, such as that of the frame's data sets
+    return ", ".join(map(str, folders)) or str(spec.origin)
 
 
 class _Finder(MetaPathFinder):

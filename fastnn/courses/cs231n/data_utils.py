@@ -12,7 +12,7 @@ from ..._kernels import Array
 
 
 def load_CIFAR10(ROOT: str | os.PathLike[str]) -> tuple[Array, Array, Array, Array]:
-    """Training images (50000, 32, 32, 3) and labels (50000,), then those for the test, 10000.
+    """Training images (50000, 32, 32, 3) and labels (50000,), then those for the test, 10000 or as many as there are.
 
     ROOT: a folder in which `fastnn.data.cifar10` finds them; where there is none, which is so on another computer than
         the notebook's author's, it searches `$FASTNN_DATA` and its cache, or downloads.
@@ -40,8 +40,12 @@ def get_CIFAR10_data(
 
     subtract_mean: from all images the mean one of the training. root, download: as of `fastnn.data.cifar10`.
     Images are (N, 3, 32, 32) float64, 0 to 255 before the mean is subtracted; labels (N,) int64.
+    Raises ValueError for more than there are, and what `fastnn.data.cifar10` raises.
     """
     found = data.cifar10(root, divisor=1, download=download)
+    for asked, there in ((num_training + num_validation, found.x_train), (num_test, found.x_test)):
+        if asked > len(there):
+            raise ValueError(f"get_CIFAR10_data: asked for {asked} images, there are {len(there)}")
     held_out = slice(num_training, num_training + num_validation)
     parts = {
         "train": (found.x_train[:num_training], found.y_train[:num_training]),

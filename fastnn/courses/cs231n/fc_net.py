@@ -101,10 +101,9 @@ class FullyConnectedNet:
     def _penalty(self, grads: dict[str, Array]) -> float:
         """½ reg ‖W‖² of all weights, whose gradients are added."""
         loss = np.zeros(1)
-        for name in grads:
-            if name.startswith("W"):
-                (weights,) = layers.reals(self.params[name])
-                k.l2_penalty(weights.reshape(-1), factor=self.reg, out=((loss, True), (grads[name].reshape(-1), True)))
+        for name in (name for name in grads if name.startswith("W") and self.reg):
+            weights, grads[name] = layers.reals(self.params[name], grads[name])
+            k.l2_penalty(weights.reshape(-1), factor=self.reg, out=((loss, True), (grads[name].reshape(-1), True)))
         return float(loss[0])
 
 

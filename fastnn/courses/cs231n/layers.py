@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ... import _kernels as k
+from ..._arrays import check_range
 from ..._kernels import Array
 
 Cache = Any  #: what a forward function keeps for the backward one
@@ -136,9 +137,12 @@ def svm_loss(x: Any, y: Any) -> tuple[float, Array]:
     """The mean over samples of Σ max(0, xⱼ - x[y] + 1) over all classes but y (Weston and Watkins 1999).
 
     x: (N, C) scores, y: (N,) integers. Returns the loss, and dx: (N, C).
+    Raises ValueError for a label that is no class.
     """
     (x,) = reals(x)
-    loss, dx = k.multi_margin(x, _labels(y), None, None, mean=True, positions=1, class_mean=False, p=1, margin=1.0)
+    loss, dx = k.multi_margin(
+        x, _labels(y, x.shape[1]), None, None, mean=True, positions=1, class_mean=False, p=1, margin=1.0
+    )
     return float(loss[0]), dx
 
 
@@ -146,16 +150,19 @@ def softmax_loss(x: Any, y: Any) -> tuple[float, Array]:
     """The mean over samples of -log softmax(x)[y].
 
     x: (N, C) scores, y: (N,) integers. Returns the loss, and dx: (N, C).
+    Raises ValueError for a label that is no class.
     """
     (x,) = reals(x)
     loss, dx = k.cross_entropy(
-        x, _labels(y), None, None, mean=True, positions=1, ignore_index=-100, label_smoothing=0.0
+        x, _labels(y, x.shape[1]), None, None, mean=True, positions=1, ignore_index=-100, label_smoothing=0.0
     )
     return float(loss[0]), dx
 
 
-def _labels(y: Any) -> Array:
-    return np.asarray(y).astype(np.int64, casting="same_kind")
+def _labels(y: Any, classes: int) -> Array:
+    labels: Array = np.asarray(y).astype(np.int64, casting="same_kind")
+    check_range(labels, classes, "y")
+    return labels
 
 
 __all__ = [

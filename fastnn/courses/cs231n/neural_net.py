@@ -14,8 +14,10 @@ import numpy as np
 
 import fastnn as fn
 from fastnn import _kernels as k
+from fastnn._arrays import check_range
 from fastnn._kernels import Array
 from fastnn.losses.targets import check_labels
+from fastnn.training.checks import check_whole
 from fastnn.training.progress import shown
 
 Step = Callable[[Array, Array], float]
@@ -60,9 +62,19 @@ class TwoLayerNet:
         second = fn.Linear(hidden_size, output_size, dtype="float64")
         self.model = fn.Sequential(first, fn.ReLU(), second)
         self._optimizer = fn.SGD(self.model.parameters())
-        self.params = Params(dict(zip(("W1", "b1", "W2", "b2"), self.model.parameters(), strict=True)))
+        self._params = Params(dict(zip(("W1", "b1", "W2", "b2"), self.model.parameters(), strict=True)))
         for name, values in self.params.items():
             values[...] = std * np.random.randn(*values.shape) if name in ("W1", "W2") else 0.0
+
+    @property
+    def params(self) -> Params:
+        """W1, b1, W2 and b2; a dictionary that is assigned is copied into them."""
+        return self._params
+
+    @params.setter
+    def params(self, values: Mapping[str, Any]) -> None:
+        for name in self._params:
+            self._params[name] = values[name]
 
     def loss(self, X: Any, y: Any = None, reg: float = 0.0) -> Any:
         """The scores (N, C) of X (N, D); or, with labels y (N,), the loss and its gradients by the parameters' names.
@@ -108,6 +120,9 @@ class TwoLayerNet:
         """
         X, X_val = _rows(X), _rows(X_val)
         y, y_val = check_labels(y, len(X), "y"), check_labels(y_val, len(X_val), "y_val")
+        check_range(y, len(self.params["b2"]), "y")
+        check_range(y_val, len(self.params["b2"]), "y_val")
+        check_whole("batch_size", batch_size, 1)
         size = min(batch_size, len(X))
         per_epoch = max(len(X) // batch_size, 1)
         history: dict[str, list[float]] = {"loss_history": [], "train_acc_history": [], "val_acc_history": []}
@@ -174,3 +189,6 @@ class _Latest:
 def _rows(X: Any) -> Array:
     """X (N, D) as kernels take it."""
     return np.ascontiguousarray(X, np.float64)
+
+
+__all__ = ["TwoLayerNet"]

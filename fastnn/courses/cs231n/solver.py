@@ -9,6 +9,7 @@ import numpy as np
 
 from ... import _kernels as k
 from ..._kernels import Array
+from ...training.checks import check_whole
 from . import optim
 from .layers import reals
 
@@ -48,12 +49,13 @@ class Solver:
         self.model, self.update_rule, self.lr_decay = model, getattr(optim, update_rule), lr_decay
         self.X_train, self.y_train = data["X_train"], data["y_train"]
         self.X_val, self.y_val = data["X_val"], data["y_val"]
+        check_whole("batch_size", batch_size, 1)
         self.batch_size, self.num_epochs = batch_size, num_epochs
         self.num_train_samples, self.num_val_samples = num_train_samples, num_val_samples
         self.print_every, self.verbose = print_every, verbose
         self.optim_config = dict(optim_config or {})
         self.optim_configs = {name: dict(self.optim_config) for name in model.params}
-        self.epoch = 0
+        self.epoch = self._last = 0
         self.best_val_acc, self.best_params = 0.0, {name: p.copy() for name, p in model.params.items()}
         self.loss_history: list[float] = []
         self.train_acc_history: list[float] = []
@@ -63,6 +65,7 @@ class Solver:
         """Train for `num_epochs`; a second call goes on."""
         per_epoch = max(len(self.X_train) // self.batch_size, 1)
         iterations = self.num_epochs * per_epoch
+        self._last = self.epoch + self.num_epochs
         for i in range(iterations):
             self._step()
             if self.verbose and i % self.print_every == 0:
@@ -74,7 +77,7 @@ class Solver:
                     config["learning_rate"] *= self.lr_decay
             if i == 0 or ends:
                 self._measure()
-        self.model.params = self.best_params
+        self.model.params = {name: p.copy() for name, p in self.best_params.items()}
 
     def _step(self) -> None:
         """One update of all parameters."""
@@ -93,7 +96,7 @@ class Solver:
         self.train_acc_history.append(train)
         self.val_acc_history.append(validation)
         if self.verbose:
-            print(f"(Epoch {self.epoch} / {self.num_epochs}) train acc: {train:f}; val_acc: {validation:f}")
+            print(f"(Epoch {self.epoch} / {self._last}) train acc: {train:f}; val_acc: {validation:f}")
         if validation > self.best_val_acc:
             self.best_val_acc, self.best_params = validation, {n: p.copy() for n, p in self.model.params.items()}
 
