@@ -161,7 +161,7 @@ def first_weights(hidden: int, seed: int) -> Check:
     """That a network begins as PyTorch's does, to the bit."""
     fn.init.torch_manual_seed(seed)
     content = b"".join(parameter.data.tobytes() for parameter in network(hidden).parameters())
-    differ = hashlib.sha256(content).hexdigest() != WEIGHTS[hidden]
+    differ = float(hashlib.sha256(content).hexdigest() != WEIGHTS[hidden])
     return Check.within(f"hidden {hidden}: first weights that differ from PyTorch's (0 none, 1 some)", 0, differ, 0)
 
 
