@@ -51,19 +51,16 @@ def run(
     seed: of the order of the images, below 2**32, the initial weights and dropout
     out: the folder for the model and the pictures
     """
-    split, origin = two_digits.read(seed, data=data, download=download)
-    fn.init.torch_manual_seed(seed)
-    model = network()
-    history = two_digits.train(model, split, epochs=epochs, progress=progress)
-    test = split.test.whole_batches(two_digits.BATCH)
-    metrics = two_digits.measured(model, history, test) | with_dropout(model, test)
-    pictures = {} if out is None else two_digits.write(out, model, history, test, split.class_names)
+    found = two_digits.trained(
+        network, seed=seed, out=out, epochs=epochs, data=data, download=download, progress=progress
+    )
+    metrics = found.metrics | with_dropout(found.model, found.test)
     note = (
         "The course leaves dropout on when it evaluates, by mistake; so measured, the test accuracies are "
         f"{metrics['test_upper_accuracy_dropout_on']:.4f} (upper digit) and "
         f"{metrics['test_lower_accuracy_dropout_on']:.4f} (lower). The checks are of dropout off."
     )
-    return Found(metrics, checks(metrics), [f"Data: {origin}.", note], pictures)
+    return Found(metrics, checks(metrics), [f"Data: {found.origin}.", note], found.pictures)
 
 
 def with_dropout(model: fn.Sequential, test: Part) -> dict[str, float]:

@@ -35,14 +35,10 @@ def run(
     seed: of the order of the images, below 2**32, and the initial weights
     out: the folder for the model and the pictures
     """
-    split, origin = two_digits.read(seed, data=data, download=download)
-    fn.init.torch_manual_seed(seed)
-    model = network()
-    history = two_digits.train(model, split, epochs=epochs, progress=progress)
-    test = split.test.whole_batches(two_digits.BATCH)
-    metrics = two_digits.measured(model, history, test)
-    pictures = {} if out is None else two_digits.write(out, model, history, test, split.class_names)
-    return Found(metrics, checks(metrics), [f"Data: {origin}."], pictures)
+    found = two_digits.trained(
+        network, seed=seed, out=out, epochs=epochs, data=data, download=download, progress=progress
+    )
+    return Found(found.metrics, checks(found.metrics), [f"Data: {found.origin}."], found.pictures)
 
 
 def checks(metrics: dict[str, Any]) -> list[Check]:

@@ -6,6 +6,7 @@ Pictures are (N, 1, 42, 28), labels (N, 2): of the upper digit and of the lower 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,6 +85,36 @@ def train(model: fn.Sequential, split: Split, *, epochs: int, progress: bool) ->
         metrics=METRICS,
         progress=progress,
     )
+
+
+class Trained(NamedTuple):
+    """A network trained as the course does, on what it is tested, what was found, and where the images come from."""
+
+    model: fn.Sequential
+    test: Part
+    metrics: dict[str, Any]
+    pictures: dict[str, str]
+    origin: str
+
+
+def trained(
+    network: Callable[[], fn.Sequential],
+    *,
+    seed: int,
+    out: Path | None,
+    epochs: int,
+    data: Path | None,
+    download: bool,
+    progress: bool,
+) -> Trained:
+    """Train and test what `network` makes, from PyTorch's weights; see an experiment's `run`."""
+    split, origin = read(seed, data=data, download=download)
+    fn.init.torch_manual_seed(seed)
+    model = network()
+    history = train(model, split, epochs=epochs, progress=progress)
+    test = split.test.whole_batches(BATCH)
+    pictures = {} if out is None else write(out, model, history, test, split.class_names)
+    return Trained(model, test, measured(model, history, test), pictures, origin)
 
 
 def measured(model: fn.Sequential, history: fn.History, test: Part) -> dict[str, Any]:
