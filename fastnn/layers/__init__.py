@@ -11,6 +11,7 @@ from .fold import fold_batch_norm
 from .layer import Layer, register
 from .linear import Linear
 from .norm import BatchNorm1d, BatchNorm2d, LayerNorm
+from .padded import Padded
 from .parameter import Parameter
 from .pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 from .shape import Flatten, Unflatten
@@ -36,6 +37,7 @@ __all__ = [
     "Linear",
     "LogSoftmax",
     "MaxPool2d",
+    "Padded",
     "Parallel",
     "Parameter",
     "RandomCrop",

@@ -15,6 +15,7 @@ from .._kernels import Array
 from .activation import ReLU
 from .containers import Container, trains
 from .layer import Backward, Layer, check_gradient, register
+from .padded import joined, split, through
 
 _JOINED = len(k.TABLE["concatenate"].inputs)  # at once
 
@@ -28,6 +29,8 @@ class Residual(Layer):
     activation: None, or a layer. `ReLU` is computed together with the sum.
     Parameters have keys such as ``body.0.weight`` and ``shortcut.weight``.
     """
+
+    takes_padded = True
 
     def __init__(self, body: Layer, shortcut: Layer | None = None, activation: Layer | None = None) -> None:
         for name, layer in (("body", body), ("shortcut", shortcut), ("activation", activation)):
@@ -45,10 +48,11 @@ class Residual(Layer):
         return _vocabulary((self.body, self.shortcut))
 
     def forward(self, x: Array, train: bool = False) -> tuple[Array, Backward]:
-        """x: any shape that body and shortcut take. Raises `ShapeError`, `DTypeError`."""
-        self.check(x)
+        """x: any shape that body and shortcut take, or `Padded`. Raises `ShapeError`, `DTypeError`."""
+        self.check(split(x)[0])
         branches = (self.body, self.shortcut)
         (inner, body_backward), (kept, shortcut_backward) = (_run(branch, x, train) for branch in branches)
+        (inner, lengths), (kept, _) = split(inner), split(kept)
         _check_alike(self, (inner, kept))
         y, activation_backward = self._activated(inner, kept, train)
 
@@ -57,7 +61,7 @@ class Residual(Layer):
             ds = activation_backward(dy, need_dx=need_dx or trains(*branches))
             return _through(branches, (body_backward, shortcut_backward), lambda i: ds, need_dx)
 
-        return y, backward
+        return joined(y, lengths), backward
 
     def _activated(self, inner: Array, kept: Array, train: bool) -> tuple[Array, Backward]:
         """The activation of the sum."""
@@ -79,6 +83,8 @@ class Parallel(Container):
     Parameters have keys such as ``0.weight``, or ``low.weight``.
     """
 
+    takes_padded = True
+
     def __init__(self, *branches: Layer | Mapping[str, Layer], mode: str = "sum", dim: int = 1) -> None:
         super().__init__(*branches)
         if mode not in ("sum", "concatenate", "tuple"):
@@ -99,10 +105,13 @@ class Parallel(Container):
         return _vocabulary(self)
 
     def forward(self, x: Array, train: bool = False) -> tuple[Any, Backward]:
-        """x: any shape that every branch takes. Raises `ShapeError`, `DTypeError`."""
+        """x: any shape that every branch takes, or `Padded`. Raises `ShapeError`, `DTypeError`."""
         branches = list(self)
-        outputs, backwards = zip(*(branch.forward(x, train) for branch in branches), strict=True)
-        y, gradient = getattr(self, f"_{self.mode}")(outputs)
+        outputs, backwards = zip(*(_run(branch, x, train) for branch in branches), strict=True)
+        values, lengths = zip(*map(split, outputs), strict=True)
+        y, gradient = getattr(self, f"_{self.mode}")(values)
+        if self.mode != "tuple":
+            y = joined(y, lengths[0])
 
         def backward(dy: Any, need_dx: bool = True) -> Array | None:
             return _through(branches, backwards, gradient(dy), need_dx)
@@ -167,7 +176,7 @@ def _run(branch: Layer | None, x: Array, train: bool) -> tuple[Array, Backward]:
     """The forward pass of a branch; None passes everything on."""
     if branch is None:
         return x, lambda dy, need_dx=True: dy if need_dx else None
-    return branch.forward(x, train)
+    return through(branch, branch.forward, x, train)
 
 
 def _through(

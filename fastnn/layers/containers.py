@@ -7,6 +7,7 @@ from typing import Any, overload
 
 from .fused import steps
 from .layer import Backward, Layer, register
+from .padded import through
 
 
 class Container(Layer):
@@ -60,6 +61,7 @@ class Sequential(Container):
     """
 
     is_container = True
+    takes_padded = True
 
     @overload
     def __getitem__(self, index: int) -> Layer: ...
@@ -82,10 +84,10 @@ class Sequential(Container):
                 other.name = name
 
     def forward(self, x: Any, train: bool = False) -> tuple[Any, Backward]:
-        """x through all layers; the backward function stops below the lowest layer that has something to train."""
+        """x, or `Padded`, through all layers; the backward stops below the lowest that has something to train."""
         done: list[tuple[Sequence[Layer], Backward]] = []
         for group, forward in steps(list(self._layers.values())):
-            x, step = forward(x, train)
+            x, step = through(group[0], forward, x, train)
             done.append((group, step))
 
         def backward(dy: Any, need_dx: bool = True) -> Any:

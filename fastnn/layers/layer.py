@@ -42,6 +42,7 @@ class Layer:
     #: Names of attributes that are arrays beside the parameters and part of `state_dict`: they are changed in place and
     #: by kernels only, never rebound. An attribute that is None is left out.
     buffers: tuple[str, ...] = ()
+    takes_padded = False  #: whether forward takes `Padded` batches; a layer that does not is given their values alone
     is_container = False  #: whether it only passes arrays on to layers inside it, so that errors name these
     _replayer: Replayer | None = None  #: replays the forward pass for `scores`
 
