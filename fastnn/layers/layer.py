@@ -13,6 +13,7 @@ from .._errors import DTypeError, ShapeError
 from .._kernels import Array
 from .._kernels.kernel import REAL
 from .._kernels.replay import Replayer, another, without_gaps
+from .padded import Padded, check_lengths, split
 from .parameter import Parameter
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Layer:
         """The output for x, and the backward function."""
         raise TypeError(f"{type(self).__name__} defines no forward(x, train)")
 
-    def __call__(self, x: Array) -> Any:
+    def __call__(self, x: Any) -> Any:
         """The output for x, evaluated (dropout off)."""
         return self.forward(x, train=False)[0]
 
@@ -206,7 +207,7 @@ class Layer:
         return next((child.vocabulary for _, child in self.named_children()), None)
 
     def scores(self, x: Any, batch_size: int = 256) -> Any:
-        """The output for all of x (N, …), computed a batch at a time, dropout off. Any real dtype is converted.
+        """The output for all of x (N, …), or `Padded`, a batch at a time, dropout off. Any real dtype is converted.
 
         An array, or a tuple of them from a model of several heads.
         """
@@ -221,9 +222,9 @@ class Layer:
             for outputs in zip(*batches, strict=True)
         )
 
-    def _evaluated(self, x: Array) -> tuple[Array, ...]:
+    def _evaluated(self, x: Array | Padded) -> tuple[Array, ...]:
         """The heads of one batch; one of a small shape that came before is computed by replaying its kernels."""
-        if x.size > _REPLAYED or without_gaps(x) is not x:
+        if isinstance(x, Padded) or x.size > _REPLAYED or without_gaps(x) is not x:
             return self._outputs(x)
         if self._replayer is None:
             self._make_replayer()
@@ -243,8 +244,8 @@ class Layer:
         replayer = Replayer(lambda x: context.model._outputs(x), context, caller)
         object.__setattr__(self, "__dict__", {**self.__dict__, "_replayer": replayer})
 
-    def _outputs(self, x: Array) -> tuple[Array, ...]:
-        output = self(x)
+    def _outputs(self, x: Array | Padded) -> tuple[Array, ...]:
+        output = split(self(x))[0]
         return output if isinstance(output, tuple) else (output,)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -269,11 +270,11 @@ class Layer:
                 raise ShapeError(f"{self.label}: expected scores of shape (N, classes) to predict from, got {shape}")
         return heads
 
-    def _batches(self, x: Any, batch_size: int) -> Iterator[Array]:
+    def _batches(self, x: Any, batch_size: int) -> Iterator[Array | Padded]:
         x = as_input(x, self, "x")
         if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise ValueError(f"batch_size: expected a whole number of at least 1, got {batch_size!r}")
-        if x.ndim < 1:
+        if split(x)[0].ndim < 1:
             raise ShapeError("x: expected a batch of samples (N, …), got a number")
         return (x[i : i + batch_size] for i in range(0, max(len(x), 1), batch_size))
 
@@ -343,8 +344,19 @@ def as_real(x: Any, dtype: str, what: str) -> Array:
     return a if a.dtype == dtype else a.astype(dtype)
 
 
-def as_input(x: Any, model: Layer, what: str) -> Array:
-    """x as the model takes it: real numbers of its dtype, or int64 indices into its vocabulary, which are checked."""
+def as_input(x: Any, model: Layer, what: str) -> Any:
+    """x as the model takes it: real numbers of its dtype, or int64 indices into its vocabulary, which are checked.
+
+    Of `Padded` the values; its lengths are checked as well.
+    """
+    if isinstance(x, Padded):
+        values = as_input(x.values, model, what)
+        lengths = np.asarray(x.lengths)
+        lengths = lengths.astype(np.int64) if lengths.dtype.kind in "iu" else lengths
+        if values.ndim < 2:
+            raise ShapeError(f"{what}: expected padded sequences (N, T, …), got {values.shape}")
+        check_lengths(lengths, values.shape[0], values.shape[1], f"{what}.lengths")
+        return Padded(values, lengths)
     if model.vocabulary is None:
         return as_real(x, model.dtype, what)
     a = np.asarray(x)

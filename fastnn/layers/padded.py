@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .._errors import DTypeError, ShapeError
 from .._kernels import Array
-from .layer import Backward, Layer
+
+if TYPE_CHECKING:
+    from .layer import Backward, Layer
 
 
-class Padded(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Padded:
     """Sequences of several lengths in one array, and how long each of them is; what follows its end is padding.
 
     values: (N, T, …), or (T, N, …) for a layer with ``batch_first=False``. lengths: (N,) int64, from 1 to T.
 
-    Wherever a model takes x, it takes this as well. Layers that look along a sequence (recurrent ones, attention) leave
-    padding alone and pass the lengths on; to others, which look at one step at a time, only the values are given.
-    Gradients are those of the values, plain arrays.
+    Wherever a model takes x, and `fit` and its like take it, this will do as well. Layers that look along a sequence
+    (recurrent ones, attention) leave padding alone and pass the lengths on; to others, which look at one step at a
+    time, only the values are given. Gradients are those of the values, plain arrays.
     """
 
     values: Array
     lengths: Array
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, where: Any) -> Padded:
+        """Some of the sequences, by a slice or an array of indices; for values (N, T, …)."""
+        return Padded(self.values[where], self.lengths[where])
 
     @classmethod
     def of(cls, sequences: Sequence[Any], value: float = 0) -> Padded:
@@ -63,7 +74,7 @@ def through(layer: Layer, forward: Callable[..., tuple[Any, Backward]], x: Any, 
 
 
 def check_lengths(lengths: Any, N: int, T: int, label: str) -> None:
-    """Raise an error that names the layer unless lengths are those of N sequences of one step to T."""
+    """Raise an error that names the layer, or the argument, unless these are the lengths of N sequences of 1 … T."""
     if not isinstance(lengths, np.ndarray) or lengths.dtype != np.int64:
         found = lengths.dtype if isinstance(lengths, np.ndarray) else type(lengths).__name__
         raise DTypeError(f"{label}: expected lengths as an array of int64, got {found}")

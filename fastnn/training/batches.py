@@ -1,6 +1,7 @@
 """Where batches come from: arrays in memory, arrays that are read as they are needed, or an iterable of batches.
 
-Each of the three checks what it gives out, and gives it out as slots of a step: (x, *targets[, sample_weight]).
+Each of the three checks what it gives out, and gives it out as slots of a step: (x, *targets[, sample_weight]), where
+`Padded` takes two slots, values and lengths.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from .. import _kernels as k
 from .._arrays import as_array
 from .._errors import DTypeError, ShapeError
 from .._kernels import Array
-from ..layers import Layer
+from ..layers import Layer, Padded
 from ..losses import Loss
 from ..losses.targets import check_weight, targets_of
 from .checks import check_x, scores_of_one
@@ -34,26 +35,30 @@ class Layout:
 
     heads: int = 0  #: of how many arrays the target is a tuple, 0 where it is a single array
     weighted: bool = False
+    padded: bool = False
 
     @classmethod
-    def of(cls, target: Any, weight: Any) -> Layout:
+    def of(cls, x: Any, target: Any, weight: Any) -> Layout:
         """That of a batch."""
-        return cls(len(target) if isinstance(target, tuple) else 0, weight is not None)
+        return cls(len(target) if isinstance(target, tuple) else 0, weight is not None, isinstance(x, Padded))
 
     def __str__(self) -> str:
+        x = "Padded(values, lengths)" if self.padded else "x"
         target = f"({', '.join(f'y{i}' for i in range(self.heads))})" if self.heads else "y"
-        return f"(x, {target}, sample_weight)" if self.weighted else f"(x, {target})"
+        return f"({x}, {target}, sample_weight)" if self.weighted else f"({x}, {target})"
 
-    def split(self, slots: Slots) -> tuple[Array, Any, Array | None]:
+    def split(self, slots: Slots) -> tuple[Any, Any, Array | None]:
         """x, the target as the loss takes it, and the weights of the samples, None without any."""
+        x, first = (Padded(*slots[:2]), 2) if self.padded else (slots[0], 1)
         weight = slots[-1] if self.weighted else None
-        return slots[0], slots[1 : 1 + self.heads] if self.heads else slots[1], weight
+        return x, slots[first : first + self.heads] if self.heads else slots[first], weight
 
 
 def as_slots(x: Any, target: Any, weight: Any) -> tuple[Any, ...]:
     """The reverse of `Layout.split`."""
+    inputs = (x.values, x.lengths) if isinstance(x, Padded) else (x,)
     targets = target if isinstance(target, tuple) else (target,)
-    return (x, *targets) if weight is None else (x, *targets, weight)
+    return (*inputs, *targets) if weight is None else (*inputs, *targets, weight)
 
 
 class Checked:
@@ -75,7 +80,7 @@ class Checked:
             weight = check_weight(weight, len(x), self._model.dtype, f"{self.prefix}sample_weight{where}")
         if self._class_weight is not None:
             weight = self._by_class(target, weight)
-        self.layout = Layout.of(target, weight)
+        self.layout = Layout.of(x, target, weight)
         return as_slots(x, target, weight)
 
     def _by_class(self, labels: Any, weight: Array | None) -> Array:
@@ -118,7 +123,7 @@ class Lazy:
 
     def __init__(self, check: Checked, x: Any, y: Any, weight: Any) -> None:
         self._check, self.samples = check, len(x)
-        self._arrays = tuple(np.asarray(a) if isinstance(a, np.memmap) else a for a in (x, y, weight))  # reads nothing
+        self._arrays = tuple(_as_plain(a) for a in (x, y, weight))
         if not self.samples:
             raise ShapeError(f"{check.prefix}x: expected at least one sample, got none")
         for name, a in (("y", y), ("sample_weight", weight)):
@@ -194,7 +199,8 @@ class Batches:
         slots = self._check(x, y, weight, where)
         found = self._check.layout
         if not self._known:
-            self._known, self.layout.heads, self.layout.weighted = True, found.heads, found.weighted
+            self._known = True
+            vars(self.layout).update(vars(found))  # the very object that a step asks
         if found != self.layout:
             raise ValueError(
                 f"{self._check.prefix}x{where}: expected {self.layout}, as in the first batch, got {found}"
@@ -249,13 +255,22 @@ def _is_lazy(a: Any) -> bool:
     """
     if isinstance(a, np.ndarray | Sequence | Mapping):
         return isinstance(a, np.memmap)
+    if isinstance(a, Padded):
+        return _is_lazy(a.values)
     in_memory = any(hasattr(a, name) for name in ("__array_interface__", "__array_ufunc__", "__dlpack__"))
     return hasattr(a, "__len__") and hasattr(a, "__getitem__") and not in_memory
 
 
+def _as_plain(a: Any) -> Any:
+    """A memory map as an array, which reads nothing yet."""
+    if isinstance(a, Padded):
+        return Padded(_as_plain(a.values), np.asarray(a.lengths))
+    return np.asarray(a) if isinstance(a, np.memmap) else a
+
+
 def _indexed(a: Any, what: str) -> Any:
     """What takes slices and arrays of indices: `a` itself if it is to be read batch by batch, else an array."""
-    if _is_lazy(a):
+    if _is_lazy(a) or isinstance(a, Padded):
         return a
     found = as_array(a, what)
     if not found.ndim:
@@ -277,6 +292,8 @@ def _rows(a: Any, where: slice | Array) -> Any:
     """Rows of an array, or of each of a tuple; read in ascending order, which files are fast at, and some ask for."""
     if a is None or isinstance(a, tuple):
         return None if a is None else tuple(_rows(part, where) for part in a)
+    if isinstance(a, Padded):
+        return Padded(_rows(a.values, where), _rows(a.lengths, where))
     try:
         if isinstance(where, slice):
             return np.asarray(a[where])

@@ -9,9 +9,9 @@ import numpy as np
 
 from .._arrays import as_array, check_finite
 from .._errors import ShapeError
-from .._kernels import Array
 from ..layers import Layer
 from ..layers.layer import as_input
+from ..layers.padded import joined, split
 from ..losses import CrossEntropyLoss, Loss
 from ..losses.loss import check_loss
 from ..optim import SGD, Optimizer
@@ -63,24 +63,25 @@ def check_drop_last(drop_last: bool, samples: int, batch_size: int) -> None:
         raise ValueError(f"drop_last: {samples} samples are fewer than batch_size={batch_size}, so no batch is left")
 
 
-def check_x(model: Layer, x: Any, what: str) -> Array:
-    """Samples in the model's dtype and contiguous, at least one, all numbers finite."""
+def check_x(model: Layer, x: Any, what: str) -> Any:
+    """Samples in the model's dtype and contiguous, at least one, all numbers finite; `Padded` if x is."""
+    values, lengths = split(x)
     with np.errstate(over="ignore"):  # an overflow becomes an infinity, which the next check names
-        samples = as_input(as_array(x, what), model, what)
+        samples, lengths = split(as_input(joined(as_array(values, what), lengths), model, what))
     if samples.ndim < 1 or samples.size == 0:
         raise ShapeError(f"{what}: expected at least one sample, got shape {samples.shape}")
     check_finite(samples, what)
-    return np.require(samples, requirements=("C", "A"))  # so that gathering a batch need not copy all of it
+    return joined(np.require(samples, requirements=("C", "A")), lengths)  # then gathering a batch need not copy all
 
 
-def scores_of_one(model: Layer, x: Array, what: str = "x") -> Any:
+def scores_of_one(model: Layer, x: Any, what: str = "x") -> Any:
     """The model's output for the first sample; shapes that do not fit are found here."""
     try:
-        return model.forward(x[:1], train=False)[0]
+        return split(model.forward(x[:1], train=False)[0])[0]
     except ShapeError as error:
         raise ShapeError(f"{what}: it does not fit the model: {error}") from error
     except ValueError:  # normalised by statistics of its batch, which one sample does not have
         if len(x) == 1:
             raise
-        y = model.forward(x[:2], train=False)[0]
+        y = split(model.forward(x[:2], train=False)[0])[0]
         return tuple(head[:1] for head in y) if isinstance(y, tuple) else y[:1]

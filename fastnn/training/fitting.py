@@ -49,12 +49,12 @@ def fit(
 ) -> History:
     """Train a model.
 
-    x: (N, …) real numbers, finite; converted once to the model's dtype. y: (N,) integers from 0 to classes-1, or what
-        else the loss takes as targets. Data larger than memory come in two ways. A memory map, or any object with a
-        length that takes slices and arrays of ascending indices, as x or y: each batch is read, checked and converted
-        when its turn comes. Or batches (x, y) or (x, y, sample_weight) as x, without y: an iterable, or a function,
-        called for each epoch (with its number from 0 if it takes one), that returns one; these come in their own order
-        and size.
+    x: (N, …) real numbers, finite, or `Padded`; converted once to the model's dtype. y: (N,) integers from 0 to
+        classes-1, or what else the loss takes as targets. Data larger than memory come in two ways. A memory map, or
+        any object with a length that takes slices and arrays of ascending indices, as x or y: each batch is read,
+        checked and converted when its turn comes. Or batches (x, y) or (x, y, sample_weight) as x, without y: an
+        iterable, or a function, called for each epoch (with its number from 0 if it takes one), that returns one; these
+        come in their own order and size.
     loss: None for `CrossEntropyLoss()`.
     optimizer: None for ``SGD(lr=0.01, momentum=0.9)``. One without parameters gets all of the model's.
     shuffle: False keeps the samples in their order, True draws a new one each epoch.

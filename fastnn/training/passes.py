@@ -13,6 +13,7 @@ from .. import _kernels as k
 from .._kernels import Array
 from .._kernels.replay import Context, Replayer, Results
 from ..layers import Layer
+from ..layers.padded import split
 from ..layers.recorded import ModelContext, caller
 from ..losses import Loss
 from ..losses.loss import computed, counted, is_mean, mean_weights, options_of
@@ -216,7 +217,7 @@ class Evaluation(ModelContext):
 
     def __call__(self, *slots: Array) -> Results:
         x, target, weight = self._layout.split(slots)
-        scores = self.model.forward(x, train=False)[0]
+        scores = split(self.model.forward(x, train=False)[0])[0]
         loss = computed(self._loss, scores, target, need_grad=False, sample_weight=weight)[0]
         return loss, *counted(self._loss, scores, target)
 

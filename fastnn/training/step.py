@@ -12,6 +12,7 @@ from .._kernels import Array, active
 from .._kernels.replay import Replayer, Results, another, without_gaps
 from ..layers import Layer
 from ..layers.layer import as_input
+from ..layers.padded import Padded, split
 from ..layers.recorded import ModelContext, caller
 from ..losses import Loss
 from ..losses.loss import computed, counted, is_mean, mean_weights, options_of
@@ -42,7 +43,8 @@ class Step(ModelContext):
     def __call__(self, *slots: Array) -> Results:
         """The batch's loss before the update, (1,) float64, and (1,) int64 how many were right, if counted."""
         x, target, weight = self.layout.split(slots)
-        scores, backward = self.model.forward(x, train=True)
+        output, backward = self.model.forward(x, train=True)
+        scores = split(output)[0]
         loss, loss_backward = computed(self.loss, scores, target, sample_weight=weight)
         correct = counted(self.loss, scores, target) if self.count else ()
         backward(loss_backward(), need_dx=False)
@@ -93,7 +95,8 @@ class CapturedStep:
         `fit`. Raises what `fit` raises of shapes, dtypes and labels (it does not look for NaN), and `CaptureError`
         where the step cannot be replayed any more. Threads take turns.
         """
-        slots = (x, y) if type(y) is not tuple and sample_weight is None else as_slots(x, y, sample_weight)
+        plain = type(y) is not tuple and sample_weight is None and type(x) is not Padded
+        slots = (x, y) if plain else as_slots(x, y, sample_weight)
         loss: float | None = self._call(slots) if active() is self._backend else None
         return self._prepared(self._checked(x, y, sample_weight)) if loss is None else loss
 
@@ -160,17 +163,19 @@ class CapturedStep:
         """The slots as kernels take them: of the right dtype, aligned, without gaps, and apart from each other."""
         model, loss = self._step.model, self._step.loss
         x = as_input(x, model, "x")
-        if x.ndim < 1 or x.size == 0:
-            raise ShapeError(f"x: expected at least one sample, got shape {x.shape}")
+        values, lengths = split(x)
+        if values.ndim < 1 or values.size == 0:
+            raise ShapeError(f"x: expected at least one sample, got shape {values.shape}")
         if self._last is None or not self._last.holds:  # another last layer may have another number of classes
             self._scores = scores_of_one(model, x)
         target = targets_of(loss, y, self._scores, len(x), "y")
         weight = None if sample_weight is None else check_weight(sample_weight, len(x), model.dtype, "sample_weight")
-        if Layout.of(target, weight) != self._step.layout:
-            found = Layout.of(target, weight)
+        found = Layout.of(x, target, weight)
+        if found != self._step.layout:
             raise ValueError(f"expected a batch of {self._step.layout}, as it was captured, got {found}")
         slots = as_slots(x, target, weight)
-        self._replayer.classes = (model.vocabulary or 0, *_classes(slots[1:], self._scores))
+        bounds = (model.vocabulary or 0,) if lengths is None else (model.vocabulary or 0, values.shape[1] + 1)
+        self._replayer.classes = (*bounds, *_classes(slots[len(bounds) :], self._scores))
         apart: list[Array] = []
         for a in map(without_gaps, slots):
             apart.append(a.copy() if any(np.may_share_memory(a, other) for other in apart) else a)
