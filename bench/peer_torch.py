@@ -46,7 +46,7 @@ class TorchPeer:
         make = KERNELS.get(call.kernel.name)
         if make is None:
             return []
-        images = "H" in call.sizes
+        images = "W" in call.sizes
         return [
             Form(name, threads, make(call, FORMATS[name] if images else None), torch.inference_mode)
             for name in (FORMATS if images else [""])
@@ -92,13 +92,20 @@ def connect(backend: str, threads: int) -> TorchPeer:
     return TorchPeer(threads)
 
 
+def _gru(*args: Any) -> Any:
+    """A GRU that passes on the last hidden states of its last layer, side by side."""
+    module = torch.nn.GRU(*args)
+    module.register_forward_hook(lambda gru, x, returned: torch.cat([*returned[1][-1 - gru.bidirectional :]], 1))
+    return module
+
+
 def _formats(workload: Workload) -> dict[str, Any]:
     return FORMATS if len(workload.input) == 3 else {"": torch.contiguous_format}
 
 
 def _model(workload: Workload, memory_format: Any) -> Any:
     """The model with the weights that all peers begin with."""
-    model = workload.build(torch.nn)
+    model = workload.build(torch.nn, _gru)
     values = weights({name: tuple(p.shape) for name, p in model.named_parameters()})
     model.load_state_dict({name: torch.from_numpy(value) for name, value in values.items()}, strict=False)
     return model.to(memory_format=memory_format) if memory_format is torch.channels_last else model
@@ -135,7 +142,7 @@ def _training(
 
     def train() -> float:
         torch.manual_seed(SEED)
-        model = workload.build(torch.nn).to(memory_format=memory_format)
+        model = workload.build(torch.nn, _gru).to(memory_format=memory_format)
         optimizer = getattr(torch.optim, workload.optimizer)(model.parameters(), **workload.options, **update)
         for _ in range(epochs):
             total = torch.zeros(())

@@ -16,7 +16,7 @@ from fastnn.courses.images import Split
 
 from .inputs import stored
 
-BATCHES = 16  #: how many batches a measurement goes through in turn
+BATCHES = 16  #: how many batches a measurement goes through in turn, unless a workload says otherwise
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Workload:
     """A network and how it is trained, on scores of ten classes and the mean cross-entropy.
 
     input: the shape of one sample. layers: (name of the class, its arguments), from the input to the scores.
-    optimizer: the name of the class; options: its arguments.
+    optimizer: the name of the class; options: its arguments. count: of batches. A GRU passes on the last hidden states
+    of its last layer, side by side.
     """
 
     name: str
@@ -33,10 +34,15 @@ class Workload:
     batch: int = 32
     optimizer: str = "SGD"
     options: Mapping[str, Any] = field(default_factory=lambda: {"lr": 0.1})
+    count: int = BATCHES
 
-    def build(self, library: Any) -> Any:
-        """The model in a library that has ``Sequential`` and all the layers, as fastnn and ``torch.nn`` have."""
-        return library.Sequential(*(getattr(library, name)(*args) for name, *args in self.layers))
+    def build(self, library: Any, gru: Callable[..., Any]) -> Any:
+        """The model in a library that has ``Sequential`` and all the layers, as fastnn and ``torch.nn`` have.
+
+        gru: makes its GRU that returns what is passed on here.
+        """
+        make = {name: getattr(library, name) for name, *_ in self.layers} | {"GRU": gru}
+        return library.Sequential(*(make[name](*args) for name, *args in self.layers))
 
     def as_json(self) -> dict[str, Any]:
         """What `from_json` makes the workload from."""
@@ -99,6 +105,15 @@ MNIST_CNN = Workload(
 )
 
 
+#: The classifier of a course's sentiment analysis, on vectors of a sentence encoder.
+GRU = Workload(
+    "2-layer bidirectional GRU 384-256, batch 32 of 128 steps",
+    (128, 384),
+    (("GRU", 384, 256, 2, True, True, 0.0, True), ("Linear", 512, 10)),
+    count=2,
+)
+
+
 def normalised(*widths: int, batch: int) -> Workload:
     """Blocks of Linear, ReLU, BatchNorm and Dropout, and a last Linear; by Adam."""
     layers: list[tuple[Any, ...]] = []
@@ -116,6 +131,7 @@ WORKLOADS = {
         _mlp(784, 10, 10),
         _mlp(3072, 50, 10, batch=200),
         normalised(784, 512, 128, 64, 10, batch=128),
+        GRU,
     )
 }
 #: What ``python -m bench scaling`` varies: title of the varied size, and the workload at each of its values.
@@ -135,7 +151,7 @@ def batches(workload: Workload, seed: int = 0) -> list[tuple[Array, Array]]:
     shape = (workload.batch, *workload.input)
     return [
         (_stored(rng.standard_normal(shape).astype(np.float32)), rng.integers(0, 10, workload.batch))
-        for _ in range(BATCHES)
+        for _ in range(workload.count)
     ]
 
 
@@ -159,7 +175,7 @@ SAMPLES: dict[str, Callable[[], Split]] = {
 
 
 def stacked(workload: Workload) -> tuple[Array, Array]:
-    """All batches, one after the other in one array: x (BATCHES * batch, *input) and labels."""
+    """All batches, one after the other in one array: x (count * batch, *input) and labels."""
     x, labels = zip(*batches(workload), strict=True)
     return _stored(np.concatenate(x)), np.concatenate(labels)
 

@@ -250,6 +250,7 @@ FUSED = ("conv2d_max_pool2d", "conv2d_max_pool2d_backward_data", "conv2d_max_poo
 #: Large enough for every way in which a backend may cut its work, into blocks, into parts and among threads.
 LARGE: tuple[tuple[tuple[str, ...], Sample], ...] = (
     (("linear", "linear_backward_data", "linear_backward_weights"), {"N": 200, "I": 300, "O": 150, "relu": False}),
+    (("linear_backward_data", "linear_backward_weights"), {"N": 1100, "I": 300, "O": 150}),
     (("linear",), {"N": 300, "I": 1100, "O": 70, "relu": True}),
     (("linear",), {"N": 150, "I": 900, "O": 20, "relu": True}),
     *(
@@ -310,6 +311,13 @@ LARGE: tuple[tuple[tuple[str, ...], Sample], ...] = (
     (("gelu", "gelu_backward"), {"shape": (50, 33, 13, 11)}),  # of which the other activations differ by the formula
     (("dropout2d",), {"N": 40, "C": 33, "H": 20, "W": 11, "p": 0.3}),
     (("embedding_backward",), {"B": 700, "D": 300, "M": 90, "num_embeddings": 90, "padding_idx": 2}),
+    (
+        ("recurrence", "recurrence_backward"),
+        {
+            **{"A": 70, "B": 6, "N": 70, "H": 90, "G": 270, "S": 90, "K": 360},
+            **{"cell": 3, "batch_first": True, "reverse": True},
+        },
+    ),
     (("gather_rows",), {"M": 1000, "B": 900, "shape": (13, 17)}),
     (
         ("avg_pool2d", "avg_pool2d_backward"),

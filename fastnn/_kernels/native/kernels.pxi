@@ -9,6 +9,7 @@ include "branches.pxi"
 include "dropout.pxi"
 include "norm.pxi"
 include "embedding.pxi"
+include "recurrence.pxi"
 include "loss.pxi"
 include "pointwise.pxi"
 include "clip.pxi"
@@ -50,6 +51,7 @@ def kernels():
         **dropout_kernels(),
         **norm_kernels(),
         **embedding_kernels(),
+        **recurrence_kernels(),
         **loss_kernels(),
         **pointwise_kernels(),
         **clip_kernels(),

@@ -30,6 +30,7 @@ from . import (
     optim,
     pointwise,
     pooling,
+    recurrence,
 )
 
 _FAMILIES = (
@@ -48,6 +49,7 @@ _FAMILIES = (
     pointwise,
     clip,
     embedding,
+    recurrence,
 )
 #: Every row's function, which has the row's name.
 FUNCTIONS: dict[str, Callable[..., Any]] = {
