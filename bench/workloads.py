@@ -38,6 +38,12 @@ class Workload:
         """The model in a library that has ``Sequential`` and all the layers, as fastnn and ``torch.nn`` have."""
         return library.Sequential(*(getattr(library, name)(*args) for name, *args in self.layers))
 
+    @property
+    def vocabulary(self) -> int | None:
+        """How many tokens there are, where x is made of these."""
+        name, *args = self.layers[0]
+        return args[0] if name == "BertModel" else None
+
     def as_json(self) -> dict[str, Any]:
         """What `from_json` makes the workload from."""
         return asdict(self)
@@ -118,6 +124,13 @@ WORKLOADS = {
         normalised(784, 512, 128, 64, 10, batch=128),
     )
 }
+#: Networks that are only evaluated: all-MiniLM-L6-v2's shape, whose states, side by side, are its scores.
+ENCODERS = {
+    workload.name: workload
+    for workload in (
+        Workload("MiniLM encoder, 32 x 128 tokens", (128,), (("BertModel", 30522, 384, 6, 12, 1536), ("Flatten",))),
+    )
+}
 #: What ``python -m bench scaling`` varies: title of the varied size, and the workload at each of its values.
 SWEEPS = {
     "MNIST CNN, batch": {n: replace(MNIST_CNN, name=f"MNIST CNN batch {n}", batch=n) for n in (1, 8, 32, 128)},
@@ -127,16 +140,18 @@ SWEEPS = {
 
 
 def batches(workload: Workload, seed: int = 0) -> list[tuple[Array, Array]]:
-    """Random batches: x (batch, *input) float32, images channels-last in memory, and labels (batch,) int64.
+    """Random batches: x (batch, *input) float32, images channels-last in memory, or tokens; and labels (batch,), int64.
 
     Several, so that neither the branches of a kernel nor the network can learn one by heart.
     """
     rng = np.random.default_rng(seed)
     shape = (workload.batch, *workload.input)
-    return [
-        (_stored(rng.standard_normal(shape).astype(np.float32)), rng.integers(0, 10, workload.batch))
-        for _ in range(BATCHES)
-    ]
+    tokens = workload.vocabulary
+
+    def drawn() -> Array:
+        return rng.integers(0, tokens, shape) if tokens else _stored(rng.standard_normal(shape).astype(np.float32))
+
+    return [(drawn(), rng.integers(0, 10, workload.batch)) for _ in range(BATCHES)]
 
 
 @cache

@@ -29,6 +29,7 @@ from fastnn.layers.layer import REGISTRY
 
 #: Layers that PyTorch does not have; their cases compare them with a module written by hand. Each with the reason.
 WITHOUT_TWIN = {
+    "BertModel": "Hugging Face's; compared with the package transformers",
     "Residual": "in PyTorch one writes x + body(x) oneself",
     "Parallel": "in PyTorch one writes the sum, torch.cat or the tuple of branches oneself",
     "RandomCrop": "torchvision's; drawn from other random numbers",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 
 def residual(nn: Any, body: Any, shortcut: Any = None, activation: Any = None) -> Any:
     """A module that adds what goes around its body."""
@@ -32,3 +34,15 @@ def parallel(nn: Any, *branches: Any, mode: str = "sum", dim: int = 1) -> Any:
             return torch.cat(outputs, dim) if mode == "concatenate" else tuple(outputs)
 
     return Parallel(branches)
+
+
+def bert(add_pooling_layer: bool, **config: Any) -> Any:
+    """Hugging Face's model, of which only the states come."""
+    transformers = pytest.importorskip("transformers")
+
+    class States(transformers.BertModel):  # type: ignore[misc, name-defined]
+        def forward(self, x: Any) -> Any:
+            return super().forward(x).last_hidden_state
+
+    made = transformers.BertConfig(**config, attn_implementation="eager")
+    return States(made, add_pooling_layer=add_pooling_layer)

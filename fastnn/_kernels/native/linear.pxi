@@ -129,8 +129,8 @@ cdef enum:
     DOT_BLOCK = 16
     OUT_BLOCK = 32
     DEPTH = 1024  # of a panel of x, transposed: 256 KB at most
-    MANY_ROWS = 256    # that repay turning the weights, and outputs; as in table/linear.py
-    MANY_OUTS = 64
+    TURN_ROWS = 256    # that repay turning the weights, and outputs; as in table/linear.py
+    TURN_OUTS = 64
     BLOCK_ROWS = 192   # of x that stay in the second-level cache, by so much of their depth, beside a panel of weights
     BLOCK_DEPTH = 512
 
@@ -191,7 +191,7 @@ cdef void linear_dot_task(real* y, const call_t* c, Py_ssize_t task, int thread)
 
 cdef inline bint turns_weights(const linear_sizes* g) noexcept nogil:
     """As in table/linear.py."""
-    return g.N >= MANY_ROWS and g.O >= MANY_OUTS and g.N * (g.I + g.O) >= 2 * g.I * g.O
+    return g.N >= TURN_ROWS and g.O >= TURN_OUTS and g.N * (g.I + g.O) >= 2 * g.I * g.O
 
 
 cdef void turn_weights_task(real* packed, const call_t* c, Py_ssize_t panel, int thread) noexcept nogil:

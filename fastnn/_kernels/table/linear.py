@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from ..kernel import Dims, Kernel, array
 
-MANY_ROWS = 256  #: from which on, and from so many outputs, weights are transposed; constants of native/linear.pxi
-MANY_OUTS = 64
+TURN_ROWS = 256  #: from which on, and from so many outputs, weights are transposed; constants of native/linear.pxi
+TURN_OUTS = 64
 
 
 def _linear_scratch(d: Dims, real: int) -> tuple[int, int]:
     """The weights, transposed; or panels of 256 bytes: one of y transposed, 32 outputs; one of x transposed."""
     weights = d["I"] * d["O"]
-    if d["N"] >= MANY_ROWS and d["O"] >= MANY_OUTS and d["N"] * (d["I"] + d["O"]) >= 2 * weights:
+    if d["N"] >= TURN_ROWS and d["O"] >= TURN_OUTS and d["N"] * (d["I"] + d["O"]) >= 2 * weights:
         return real * weights, 0
     return 0, 256 * (32 + min(d["I"], 1024))
 
