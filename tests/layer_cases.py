@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from torch_graphs import bert, parallel, residual
+from torch_graphs import attention, bert, linear_attention, low_rank_attention, parallel, residual
 
 import fastnn as fn
 from fastnn._kernels import Array, backends
@@ -288,6 +288,51 @@ CASES: dict[str, Case] = {
         lambda **d: fn.Sequential(fn.Embedding(5, 4, **d), fn.Flatten(), fn.Tanh(), fn.Linear(12, 2, **d)),
         lambda nn: nn.Sequential(nn.Embedding(5, 4), nn.Flatten(), nn.Tanh(), nn.Linear(12, 2)),
         TOKENS,
+    ),
+    "attention": (
+        lambda **d: fn.MultiheadAttention(6, 2, batch_first=True, **d),
+        lambda nn: attention(nn, 6, 2, batch_first=True),
+        (2, 5, 6),
+    ),
+    "attention, steps first, without bias": (
+        lambda **d: fn.MultiheadAttention(6, 3, bias=False, **d),
+        lambda nn: attention(nn, 6, 3, bias=False),
+        (4, 3, 6),
+    ),
+    "causal attention": (
+        lambda **d: fn.MultiheadAttention(8, 1, batch_first=True, is_causal=True, **d),
+        lambda nn: attention(nn, 8, 1, batch_first=True, causal=True),
+        (2, 7, 8),
+    ),
+    "attention, no samples": (
+        lambda **d: fn.MultiheadAttention(4, 2, batch_first=True, **d),
+        lambda nn: attention(nn, 4, 2, batch_first=True),
+        (0, 3, 4),
+    ),
+    "linear attention": (
+        lambda **d: fn.LinearAttention(6, 2, **d),
+        lambda nn: linear_attention(nn, 6, 2),
+        (2, 5, 6),
+    ),
+    "causal linear attention": (
+        lambda **d: fn.LinearAttention(6, 2, causal=True, **d),
+        lambda nn: linear_attention(nn, 6, 2, True),
+        (2, 5, 6),
+    ),
+    "low-rank attention": (
+        lambda **d: fn.LowRankAttention(6, 2, 7, 3, **d),
+        lambda nn: low_rank_attention(nn, 6, 2, 7, 3),
+        (2, 5, 6),
+    ),
+    "transformer layer": (
+        lambda **d: fn.TransformerEncoderLayer(6, 2, 9, 0, batch_first=True, **d),
+        lambda nn: nn.TransformerEncoderLayer(6, 2, 9, 0, batch_first=True),
+        (2, 5, 6),
+    ),
+    "transformer layer with everything": (
+        lambda **d: fn.TransformerEncoderLayer(6, 3, 9, 0.0, "gelu", 1e-3, False, True, False, **d),
+        lambda nn: nn.TransformerEncoderLayer(6, 3, 9, 0.0, "gelu", 1e-3, False, True, False),
+        (4, 3, 6),
     ),
 }
 every_case = pytest.mark.parametrize("case", CASES)

@@ -35,6 +35,8 @@ WITHOUT_TWIN = {
     "RandomCrop": "torchvision's; drawn from other random numbers",
     "RandomHorizontalFlip": "torchvision's; drawn from other random numbers",
     "RandomShift": "torchvision's RandomAffine; drawn from other random numbers",
+    "LinearAttention": "written by hand, in its O(T²) form, with the parameters of MultiheadAttention",
+    "LowRankAttention": "written by hand, with the parameters of MultiheadAttention and two more",
     "Cutout": "torchvision's RandomErasing; drawn from other random numbers",
 }
 #: Losses made of other losses, which PyTorch does not have: what compares them with the same written by hand on every
@@ -262,6 +264,7 @@ NO_BATCH = {
     "layer norm, no samples",
     "softmax of one vector",
     "embedding, no samples",
+    "attention, no samples",
 }
 
 

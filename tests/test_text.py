@@ -318,6 +318,7 @@ def test_tokens_of_minilm() -> None:
 
 @needs_minilm
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_minilm_as_hugging_face_on_real_reviews() -> None:
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     texts = reviews(200)

@@ -8,6 +8,7 @@ include "activation.pxi"
 include "branches.pxi"
 include "dropout.pxi"
 include "attention.pxi"
+include "linear_attention.pxi"
 include "norm.pxi"
 include "embedding.pxi"
 include "loss.pxi"
@@ -50,6 +51,7 @@ def kernels():
         **branches_kernels(),
         **dropout_kernels(),
         **attention_kernels(),
+        **linear_attention_kernels(),
         **norm_kernels(),
         **embedding_kernels(),
         **loss_kernels(),
