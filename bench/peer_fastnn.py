@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache, partial
 from itertools import cycle
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from .inputs import Call
 from .peer import SEED, Form
 from .workloads import Workload, batches, stacked, weights
 
-GRU = partial(fn.GRU, returns="last")
+#: fastnn's layers, of which a GRU returns what a classifier reads.
+_LAYERS = SimpleNamespace(**{**vars(fn), "GRU": partial(fn.GRU, returns="last")})
 BLOCK = 5e-4  #: seconds that one call of a replay should last
 
 
@@ -76,7 +78,7 @@ def connect(backend: str, threads: int) -> FastnnPeer:
 
 
 def _model(workload: Workload) -> Any:
-    model = workload.build(fn, GRU)
+    model = workload.build(_LAYERS)
     model.load_state_dict(weights({name: p.shape for name, p in model.named_parameters()}), strict=False)
     return model
 
@@ -116,7 +118,7 @@ def _epoch(workload: Workload) -> Callable[[], float]:
 def _fitted(workload: Workload, x: Array, labels: Array, epochs: int) -> Callable[[], float]:
     def train() -> float:
         fn.init.torch_manual_seed(SEED)
-        model, optimizer = workload.build(fn, GRU), getattr(fn, workload.optimizer)(**workload.options)
+        model, optimizer = workload.build(_LAYERS), getattr(fn, workload.optimizer)(**workload.options)
         order: dict[str, Any] = {"shuffle": False, "drop_last": True}
         history = fn.fit(model, x, labels, optimizer=optimizer, batch_size=workload.batch, epochs=epochs, **order)
         return history.loss[-1]

@@ -36,13 +36,15 @@ class Workload:
     options: Mapping[str, Any] = field(default_factory=lambda: {"lr": 0.1})
     count: int = BATCHES
 
-    def build(self, library: Any, gru: Callable[..., Any]) -> Any:
-        """The model in a library that has ``Sequential`` and all the layers, as fastnn and ``torch.nn`` have.
+    def build(self, library: Any) -> Any:
+        """The model in what has ``Sequential`` and all the layers; its GRU returns what `last` of `fastnn.GRU` is."""
+        return library.Sequential(*(getattr(library, name)(*args) for name, *args in self.layers))
 
-        gru: makes its GRU that returns what is passed on here.
-        """
-        make = {name: getattr(library, name) for name, *_ in self.layers} | {"GRU": gru}
-        return library.Sequential(*(make[name](*args) for name, *args in self.layers))
+    @property
+    def vocabulary(self) -> int | None:
+        """How many tokens there are, where x is made of these."""
+        name, *args = self.layers[0]
+        return args[0] if name == "BertModel" else None
 
     def as_json(self) -> dict[str, Any]:
         """What `from_json` makes the workload from."""
@@ -134,6 +136,13 @@ WORKLOADS = {
         GRU,
     )
 }
+#: Networks that are only evaluated: all-MiniLM-L6-v2's shape, whose states, side by side, are its scores.
+ENCODERS = {
+    workload.name: workload
+    for workload in (
+        Workload("MiniLM encoder, 32 x 128 tokens", (128,), (("BertModel", 30522, 384, 6, 12, 1536), ("Flatten",))),
+    )
+}
 #: What ``python -m bench scaling`` varies: title of the varied size, and the workload at each of its values.
 SWEEPS = {
     "MNIST CNN, batch": {n: replace(MNIST_CNN, name=f"MNIST CNN batch {n}", batch=n) for n in (1, 8, 32, 128)},
@@ -143,16 +152,18 @@ SWEEPS = {
 
 
 def batches(workload: Workload, seed: int = 0) -> list[tuple[Array, Array]]:
-    """Random batches: x (batch, *input) float32, images channels-last in memory, and labels (batch,) int64.
+    """Random batches: x (batch, *input) float32, images channels-last in memory, or tokens; and labels (batch,), int64.
 
     Several, so that neither the branches of a kernel nor the network can learn one by heart.
     """
     rng = np.random.default_rng(seed)
     shape = (workload.batch, *workload.input)
-    return [
-        (_stored(rng.standard_normal(shape).astype(np.float32)), rng.integers(0, 10, workload.batch))
-        for _ in range(workload.count)
-    ]
+    tokens = workload.vocabulary
+
+    def drawn() -> Array:
+        return rng.integers(0, tokens, shape) if tokens else _stored(rng.standard_normal(shape).astype(np.float32))
+
+    return [(drawn(), rng.integers(0, 10, workload.batch)) for _ in range(workload.count)]
 
 
 @cache

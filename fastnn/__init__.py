@@ -1,6 +1,6 @@
 """fastnn: small neural networks, trained and run fast on a CPU."""
 
-from . import data, init, plots
+from . import data, init, plots, text
 from ._errors import DTypeError, ShapeError
 from ._kernels import get_num_threads, set_num_threads, use_backend
 from .checkpoint import CheckpointError, load, save
@@ -16,6 +16,7 @@ from .layers import (
     AvgPool2d,
     BatchNorm1d,
     BatchNorm2d,
+    BertModel,
     Conv2d,
     ConvTranspose2d,
     Cutout,
@@ -28,8 +29,11 @@ from .layers import (
     LayerNorm,
     LeakyReLU,
     Linear,
+    LinearAttention,
     LogSoftmax,
+    LowRankAttention,
     MaxPool2d,
+    MultiheadAttention,
     Padded,
     Parallel,
     Parameter,
@@ -44,6 +48,7 @@ from .layers import (
     Softmax,
     Softplus,
     Tanh,
+    TransformerEncoderLayer,
     Unflatten,
     fold_batch_norm,
     register,
@@ -96,6 +101,7 @@ __all__ = [
     "BCEWithLogitsLoss",
     "BatchNorm1d",
     "BatchNorm2d",
+    "BertModel",
     "BestModel",
     "CSVLogger",
     "Callback",
@@ -127,13 +133,16 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LinearAttention",
     "LinearLR",
     "LogSoftmax",
     "Loss",
+    "LowRankAttention",
     "MSELoss",
     "MaxPool2d",
     "MultiMarginLoss",
     "MultiStepLR",
+    "MultiheadAttention",
     "NLLLoss",
     "OneCycleLR",
     "Optimizer",
@@ -157,6 +166,7 @@ __all__ = [
     "Softplus",
     "StepLR",
     "Tanh",
+    "TransformerEncoderLayer",
     "Unflatten",
     "capture",
     "clip_grad_norm_",
@@ -175,5 +185,6 @@ __all__ = [
     "register",
     "save",
     "set_num_threads",
+    "text",
     "use_backend",
 ]

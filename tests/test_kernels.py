@@ -318,6 +318,23 @@ LARGE: tuple[tuple[tuple[str, ...], Sample], ...] = (
             **{"cell": 3, "batch_first": True, "reverse": True},
         },
     ),
+    (
+        ("attention", "attention_backward"),
+        {"N": 3, "T": 150, "S": 200, "E": 96, "A": 3, "heads": 3, "causal": False},
+    ),
+    (
+        ("attention", "attention_backward", "attention_dropout", "attention_dropout_backward"),
+        {"N": 2, "T": 150, "S": 150, "E": 80, "A": 2, "heads": 2, "causal": True, "p": 0.2},
+    ),
+    (
+        ("linear_attention", "linear_attention_backward"),
+        {"N": 2, "T": 200, "S": 200, "E": 160, "A": 2, "heads": 2, "causal": True},
+    ),
+    (
+        ("mix_steps", "mix_steps_backward_data", "mix_steps_backward_weights"),
+        {"N": 3, "S": 200, "E": 150, "R": 40, "M": 300, "max_length": 300, "length": 200},
+    ),
+    (("zero_padding",), {"N": 70, "T": 30, "E": 100}),
     (("gather_rows",), {"M": 1000, "B": 900, "shape": (13, 17)}),
     (
         ("avg_pool2d", "avg_pool2d_backward"),

@@ -1,11 +1,11 @@
 # What every kernel family uses: the call, the pool, and small helpers.
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
-from libc.math cimport NAN
+from libc.math cimport INFINITY, NAN, sqrt
 
 cdef extern from "call.h" nogil:
     ctypedef struct call_t:
-        void* p[10]
+        void* p[12]
         Py_ssize_t n[32]
         double f[4]
         char* shared

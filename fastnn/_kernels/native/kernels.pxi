@@ -7,6 +7,8 @@ include "avg_pool.pxi"
 include "activation.pxi"
 include "branches.pxi"
 include "dropout.pxi"
+include "attention.pxi"
+include "linear_attention.pxi"
 include "norm.pxi"
 include "embedding.pxi"
 include "recurrence.pxi"
@@ -49,6 +51,8 @@ def kernels():
         **activation_kernels(),
         **branches_kernels(),
         **dropout_kernels(),
+        **attention_kernels(),
+        **linear_attention_kernels(),
         **norm_kernels(),
         **embedding_kernels(),
         **recurrence_kernels(),

@@ -121,14 +121,18 @@ cdef inline void sum_rows(real* total, const real* x, Py_ssize_t rows, Py_ssize_
         sum_rows_f64(total, x, rows, cols, ld, add)
 
 
-# --- forward: x transposed, so that an outer-product tile has the batch along its vectors; a few rows or outputs, which do
-# not repay that, by dot products.
+# --- forward: x transposed, so that an outer-product tile has the batch along its vectors; where that is less to transpose,
+# the weights, with the outputs along the vectors; a few rows or outputs, which repay neither, by dot products.
 
 cdef enum:
     ROW_BLOCK = 64  # of a task's rows: enough for the other operand to be read once for many of them
     DOT_BLOCK = 16
     OUT_BLOCK = 32
     DEPTH = 1024  # of a panel of x, transposed: 256 KB at most
+    TURN_ROWS = 256    # that repay turning the weights, and outputs; as in table/linear.py
+    TURN_OUTS = 64
+    BLOCK_ROWS = 192   # of x that stay in the second-level cache, by so much of their depth, beside a panel of weights
+    BLOCK_DEPTH = 512
 
 
 cdef inline bint transposes(real* of_type, const linear_sizes* g) noexcept nogil:
@@ -185,11 +189,51 @@ cdef void linear_dot_task(real* y, const call_t* c, Py_ssize_t task, int thread)
         least(DOT_BLOCK, g.O - o), g.I, bias + o if bias != NULL else NULL, g.relu)
 
 
+cdef inline bint turns_weights(const linear_sizes* g) noexcept nogil:
+    """As in table/linear.py."""
+    return g.N >= TURN_ROWS and g.O >= TURN_OUTS and g.N * (g.I + g.O) >= 2 * g.I * g.O
+
+
+cdef void turn_weights_task(real* packed, const call_t* c, Py_ssize_t panel, int thread) noexcept nogil:
+    """A panel of weights, transposed: as many outputs as the widest tile has columns side by side."""
+    cdef const linear_sizes* g = <const linear_sizes*>c.n
+    cdef Py_ssize_t o = panel * column_block(packed), outs = least(column_block(packed), g.O - o)
+    transpose[real](<real*>c.shared + o * g.I, outs, <const real*>c.p[2] + o * g.I, g.I, outs, g.I, NULL, False, False)
+
+
+cdef inline Py_ssize_t linear_blocks(const linear_sizes* g) noexcept nogil:
+    return most(ceil_div(g.N, BLOCK_ROWS), 8)
+
+
+cdef void linear_rows_task(real* y, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
+    """Some rows, which stay near while panel after panel of the weights comes by."""
+    cdef const linear_sizes* g = <const linear_sizes*>c.n
+    cdef Py_ssize_t n = cut(g.N, linear_blocks(g), task), rows = cut(g.N, linear_blocks(g), task + 1) - n, width = column_block(y)
+    cdef Py_ssize_t stretches = most(1, ceil_div(g.I, BLOCK_DEPTH)), s, i, j, o, zero = 0
+    cdef const real* bias = <const real*>c.p[3]
+    cdef grid_t d
+    d.rows = d.run = rows
+    d.runs = d.taps = d.ak = 1
+    d.ta = d.tb = &zero
+    d.ai, d.ci, d.aj, d.an, d.cj, d.cn = g.I, g.O, 0, 0, 0, 0
+    for s in range(stretches):
+        i = cut(g.I, stretches, s)
+        d.depth, d.add, d.relu = cut(g.I, stretches, s + 1) - i, s > 0, g.relu and s == stretches - 1
+        for j in range(ceil_div(g.O, width)):
+            o = j * width
+            d.cols = d.bk = least(width, g.O - o)
+            outer_grid[real](&d, y + n * g.O + o, <const real*>c.p[1] + n * g.I + i, <const real*>c.shared + o * g.I + i * d.bk,
+                             bias + o if bias != NULL else NULL)
+
+
 cdef void linear(real* y, const call_t* c) noexcept nogil:
     cdef const linear_sizes* g = <const linear_sizes*>c.n
     cdef Py_ssize_t panels = ceil_div(g.N, column_block(y))
     cdef double work = FLOP * 2 * g.N * g.I * g.O
-    if transposes(y, g):
+    if turns_weights(g):
+        parallel(<task_fn>turn_weights_task[real], c, ceil_div(g.O, column_block(y)), 2 * BYTE * sizeof(real) * g.I * g.O)
+        parallel(<task_fn>linear_rows_task[real], c, linear_blocks(g), work)
+    elif transposes(y, g):
         parallel(<task_fn>linear_outer_task[real], c, panels * out_parts(g, panels), work)
     else:
         parallel(<task_fn>linear_dot_task[real], c, ceil_div(g.N, ROW_BLOCK) * ceil_div(g.O, DOT_BLOCK), work)

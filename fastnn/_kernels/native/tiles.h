@@ -49,6 +49,8 @@ static parallel_fn parallel;
 #include "optim_of.h"
 #include "activation_of.h"
 #include "recurrence_of.h"
+#include "attention_of.h"
+#include "linear_attention_of.h"
 #include "vec_end.h"
 
 #define FLOAT64
@@ -69,6 +71,8 @@ static parallel_fn parallel;
 #include "optim_of.h"
 #include "activation_of.h"
 #include "recurrence_of.h"
+#include "attention_of.h"
+#include "linear_attention_of.h"
 #include "vec_end.h"
 #undef FLOAT64
 

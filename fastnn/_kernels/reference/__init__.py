@@ -16,6 +16,7 @@ from ..kernel import Array, Plan, Target
 from ..table import TABLE
 from . import (
     activation,
+    attention,
     augment,
     branches,
     clip,
@@ -25,6 +26,7 @@ from . import (
     embedding,
     layout,
     linear,
+    linear_attention,
     loss,
     norm,
     optim,
@@ -41,6 +43,8 @@ _FAMILIES = (
     activation,
     branches,
     dropout,
+    attention,
+    linear_attention,
     loss,
     optim,
     layout,

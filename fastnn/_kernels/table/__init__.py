@@ -10,6 +10,7 @@ from __future__ import annotations
 from ..kernel import Kernel
 from . import (
     activation,
+    attention,
     augment,
     branches,
     clip,
@@ -18,6 +19,7 @@ from . import (
     embedding,
     layout,
     linear,
+    linear_attention,
     loss,
     norm,
     optim,
@@ -34,6 +36,8 @@ FAMILIES = (
     activation,
     branches,
     dropout,
+    attention,
+    linear_attention,
     loss,
     optim,
     layout,
