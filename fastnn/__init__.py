@@ -1,6 +1,6 @@
 """fastnn: small neural networks, trained and run fast on a CPU."""
 
-from . import data, init, plots
+from . import data, init, plots, text
 from ._errors import DTypeError, ShapeError
 from ._kernels import get_num_threads, set_num_threads, use_backend
 from .checkpoint import CheckpointError, load, save
@@ -13,6 +13,7 @@ from .layers import (
     AvgPool2d,
     BatchNorm1d,
     BatchNorm2d,
+    BertModel,
     Conv2d,
     ConvTranspose2d,
     Cutout,
@@ -90,6 +91,7 @@ __all__ = [
     "BCEWithLogitsLoss",
     "BatchNorm1d",
     "BatchNorm2d",
+    "BertModel",
     "BestModel",
     "CSVLogger",
     "Callback",
@@ -169,5 +171,6 @@ __all__ = [
     "register",
     "save",
     "set_num_threads",
+    "text",
     "use_backend",
 ]

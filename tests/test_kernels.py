@@ -310,6 +310,8 @@ LARGE: tuple[tuple[tuple[str, ...], Sample], ...] = (
     (("gelu", "gelu_backward"), {"shape": (50, 33, 13, 11)}),  # of which the other activations differ by the formula
     (("dropout2d",), {"N": 40, "C": 33, "H": 20, "W": 11, "p": 0.3}),
     (("embedding_backward",), {"B": 700, "D": 300, "M": 90, "num_embeddings": 90, "padding_idx": 2}),
+    (("attention",), {"N": 3, "T": 150, "S": 200, "E": 96, "A": 3, "heads": 3, "causal": False}),
+    (("attention",), {"N": 2, "T": 300, "S": 300, "E": 80, "A": 2, "heads": 2, "causal": True}),
     (("gather_rows",), {"M": 1000, "B": 900, "shape": (13, 17)}),
     (
         ("avg_pool2d", "avg_pool2d_backward"),

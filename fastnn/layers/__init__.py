@@ -2,6 +2,7 @@
 
 from .activation import ELU, GELU, Identity, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
 from .augment import Cutout, RandomCrop, RandomHorizontalFlip, RandomShift
+from .bert import BertModel
 from .branches import Parallel, Residual
 from .containers import Sequential
 from .conv import Conv2d, ConvTranspose2d
@@ -23,6 +24,7 @@ __all__ = [
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
+    "BertModel",
     "Conv2d",
     "ConvTranspose2d",
     "Cutout",

@@ -1,7 +1,7 @@
 # What every kernel family uses: the call, the pool, and small helpers.
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
-from libc.math cimport NAN
+from libc.math cimport INFINITY, NAN, sqrt
 
 cdef extern from "call.h" nogil:
     ctypedef struct call_t:

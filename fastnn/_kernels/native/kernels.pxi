@@ -7,6 +7,7 @@ include "avg_pool.pxi"
 include "activation.pxi"
 include "branches.pxi"
 include "dropout.pxi"
+include "attention.pxi"
 include "norm.pxi"
 include "embedding.pxi"
 include "loss.pxi"
@@ -48,6 +49,7 @@ def kernels():
         **activation_kernels(),
         **branches_kernels(),
         **dropout_kernels(),
+        **attention_kernels(),
         **norm_kernels(),
         **embedding_kernels(),
         **loss_kernels(),

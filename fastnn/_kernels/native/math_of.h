@@ -96,6 +96,17 @@ INLINE V NAME(log1p)(V x) {
     return s * POLYNOMIAL(NAME(log_terms), s * s);
 }
 
+/* log(x) for normal x >= 1, and NaN: x = 2^n m with m from 1 to 2, halved from sqrt(2) on; log(m) = 2 artanh((m - 1) / (m + 1)). */
+INLINE V NAME(log)(V x) {
+    const NAME(bits) one = (NAME(bits))NAME(all)(1);
+    const NAME(ints) n = (NAME(ints))((NAME(bits))x >> MANTISSA) - BIAS;
+    const V m = (V)(((NAME(bits))x & ((((NAME(bits)){0} + 1) << MANTISSA) - 1)) | one);
+    const NAME(ints) half = m > (T)1.41421356237309505;
+    const V y = NAME(choose)(half, m * (T)0.5, m), s = (y - 1) / (y + 1);
+    const V power = __builtin_convertvector(n - half, V); /* a lane that holds is -1 */
+    return NAME(choose)(x == x, power * (T)LN2_HIGH + (power * (T)LN2_LOW + s * POLYNOMIAL(NAME(log_terms), s * s)), x);
+}
+
 INLINE V NAME(sigmoid)(V x) { return 1 / (1 + NAME(exp)(-x)); }
 
 /* tanh|x| = -e / (e + 2) with e = exp(-2|x|) - 1. */

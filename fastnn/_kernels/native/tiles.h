@@ -48,6 +48,7 @@ static parallel_fn parallel;
 #include "losses_of.h"
 #include "optim_of.h"
 #include "activation_of.h"
+#include "attention_of.h"
 #include "vec_end.h"
 
 #define FLOAT64
@@ -67,6 +68,7 @@ static parallel_fn parallel;
 #include "losses_of.h"
 #include "optim_of.h"
 #include "activation_of.h"
+#include "attention_of.h"
 #include "vec_end.h"
 #undef FLOAT64
 

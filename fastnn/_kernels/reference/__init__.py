@@ -16,6 +16,7 @@ from ..kernel import Array, Plan, Target
 from ..table import TABLE
 from . import (
     activation,
+    attention,
     augment,
     branches,
     clip,
@@ -40,6 +41,7 @@ _FAMILIES = (
     activation,
     branches,
     dropout,
+    attention,
     loss,
     optim,
     layout,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from ..kernel import Kernel
 from . import (
     activation,
+    attention,
     augment,
     branches,
     clip,
@@ -33,6 +34,7 @@ FAMILIES = (
     activation,
     branches,
     dropout,
+    attention,
     loss,
     optim,
     layout,
