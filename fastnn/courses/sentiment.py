@@ -1,6 +1,7 @@
 """Texts rated by their sentiment: a recurrent network over the token states of a frozen, pretrained encoder.
 
-The network stands in a folder: `model.safetensors`, and `encoder.json`, which names the encoder that it was trained with.
+The network stands in a folder: `model.safetensors`, and `encoder.json`, which names the encoder that it was trained
+with.
 """
 
 from __future__ import annotations
@@ -28,9 +29,7 @@ def network(width: int) -> fn.Sequential:
 
     What comes after the encoder: a bidirectional GRU of two layers, of which the last states of both directions count.
     """
-    rnn = fn.GRU(
-        width, HIDDEN, num_layers=2, batch_first=True, dropout=DROPOUT, bidirectional=True, returns="last"
-    )
+    rnn = fn.GRU(width, HIDDEN, num_layers=2, batch_first=True, dropout=DROPOUT, bidirectional=True, returns="last")
     return fn.Sequential({"rnn": rnn, "dropout": fn.Dropout(DROPOUT), "out": fn.Linear(2 * HIDDEN, 1)})
 
 

@@ -58,7 +58,9 @@ def _check_room(folder: Path, wanted: Sequence[TokenStates], limit: float) -> No
     folder.mkdir(parents=True, exist_ok=True)
     missing, free = sum(states.bytes - states.on_disk() for states in wanted), shutil.disk_usage(folder).free
     if missing > free:
-        raise OSError(f"{what}, of which {_gb(missing)} are missing, but {folder} has room for {_gb(free)}: name another")
+        raise OSError(
+            f"{what}, of which {_gb(missing)} are missing, but {folder} has room for {_gb(free)}: name another"
+        )
 
 
 def _gb(count: float) -> str:
@@ -101,18 +103,19 @@ class TokenStates:
         sums = self._recorded()
         with open(self.path, "r+b" if self.path.is_file() else "w+b") as file:
             file.truncate(self.bytes)  # a longer file is shortened, a shorter one filled with zeros
-            for number in range(len(sums)):
-                start, stop = self._place(number)
-                if sums[number] is None or zlib.crc32(os.pread(file.fileno(), stop - start, start)) != sums[number]:
-                    if sums[number] is not None:
-                        warnings.warn(f"{self.path}: damaged in block {number}; encoding it again", stacklevel=2)
-                    block = self._encoded(number)
-                    file.seek(start)
-                    file.write(block)  # not by way of a map: on a full disk that would kill the process
-                    file.flush()
-                    sums[number] = zlib.crc32(block)
-                    write_bytes(self.record, to_json({**self.about, "sums": sums}).encode(), one_writer=True)
-                advance((stop - start) // (2 * self.width))
+            wanted = [number for number in range(len(sums)) if not self._has(file.fileno(), number, sums[number])]
+            damaged = sum(sums[number] is not None for number in wanted)
+            if damaged:
+                warnings.warn(f"{self.path}: {damaged} blocks of {len(sums)} are damaged; encoding them", stacklevel=2)
+            advance(self.tokens - sum(self._tokens_in(number) for number in wanted))
+            for number in wanted:
+                block = self._encoded(number)
+                file.seek(self._place(number)[0])
+                file.write(block.data)  # not by way of a map: on a full disk that would kill the process
+                file.flush()
+                sums[number] = zlib.crc32(block.data)
+                write_bytes(self.record, to_json({**self.about, "sums": sums}).encode(), one_writer=True)
+                advance(len(block))
         self._states = np.asarray(np.memmap(self.path, np.float16, "r", shape=(self.tokens, self.width)))
 
     def _recorded(self) -> list[int | None]:
@@ -129,6 +132,15 @@ class TokenStates:
             pass
         warnings.warn(f"{self.record}: damaged, or of other texts; encoding all of them", stacklevel=3)
         return nothing
+
+    def _has(self, file: int, number: int, checksum: int | None) -> bool:
+        """Whether a block is in the file."""
+        start, stop = self._place(number)
+        return checksum is not None and zlib.crc32(os.pread(file, stop - start, start)) == checksum
+
+    def _tokens_in(self, number: int) -> int:
+        start, stop = self._place(number)
+        return (stop - start) // (2 * self.width)
 
     def _place(self, number: int) -> tuple[int, int]:
         """Where a block begins and ends, in bytes."""
