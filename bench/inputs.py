@@ -87,7 +87,7 @@ def cases() -> list[tuple[str, str]]:
 def parameters(kernel: Kernel, shape: Shape) -> dict[str, Any]:
     """The call's keyword arguments."""
     given = dict(shape)
-    if "H" in shape:
+    if "W" in shape:
         given["input_size"] = shape["H"], shape["W"]
     if "KH" in shape:
         given["kernel_size"] = shape["KH"], shape["KW"]

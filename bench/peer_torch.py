@@ -46,7 +46,7 @@ class TorchPeer:
         make = KERNELS.get(call.kernel.name)
         if make is None:
             return []
-        images = "H" in call.sizes
+        images = "W" in call.sizes
         return [
             Form(name, threads, make(call, FORMATS[name] if images else None), torch.inference_mode)
             for name in (FORMATS if images else [""])

@@ -19,7 +19,11 @@ from .layers import Layer, Parameter
 from .layers.layer import Backward
 
 #: By how a kernel's name begins, the sizes whose product is the number of its multiply-adds; other kernels have none.
-_MULTIPLY_ADDS = {"linear": ("N", "I", "O"), "conv2d": ("N", "O", "P", "Q", "I", "KH", "KW")}
+_MULTIPLY_ADDS = {
+    "linear": ("N", "I", "O"),
+    "conv2d": ("N", "O", "P", "Q", "I", "KH", "KW"),
+    "recurrence": ("A", "B", "G", "H"),
+}
 _SAMPLES = 2  #: with one, a batch normalisation that keeps no running statistics would have nothing to normalise by
 _HEADING = ("layer", "kind", "output", "parameters", "trainable", "multiply-adds", "")
 

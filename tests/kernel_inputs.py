@@ -63,7 +63,7 @@ def parameters(kernel: Kernel, sample: Sample) -> dict[str, Any]:
     """The call's keyword arguments."""
     d = sizes(sample)
     given = dict(sample)
-    if "H" in d:
+    if "W" in d:
         given["input_size"] = d["H"], d["W"]
     if "KH" in d:
         given["kernel_size"] = d["KH"], d["KW"]
@@ -158,6 +158,8 @@ SPECIAL: dict[str, dict[str, tuple[float, ...]]] = {
     },
     "dropout2d": {"x": _AWKWARD},
     "embedding_backward": {"dy": (np.nan, np.inf, -np.inf, 0.0, 1e-39)},
+    "recurrence": {"gates": (np.nan, np.inf, -np.inf, 0.0, 1e-39)},
+    "recurrence_backward": {"dy": (np.nan, np.inf, 0.0, 1e-39), "kept": (np.nan, 0.0, 1.0)},
     "softmax_backward": {"dy": (np.nan, np.inf, -np.inf, 0.0, 1e-39), "y": (0.0, 1.0)},
     "log_softmax": {"scores": (-np.inf, 1e4, -1e4, 0.0, 88.0, -104.0, 1e-39)},
     "log_softmax_backward": {"dy": (np.nan, np.inf, -np.inf, 0.0, 1e-39), "y": (0.0, -np.inf, -1e4, -104.0)},

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from torch_graphs import parallel, residual
+from torch_graphs import last, parallel, residual, sequence
 
 import fastnn as fn
 from fastnn._kernels import Array, backends
@@ -270,6 +270,29 @@ CASES: dict[str, Case] = {
     "embedding": (lambda **d: fn.Embedding(5, 3, **d), lambda nn: nn.Embedding(5, 3), TOKENS),
     "embedding with padding": (lambda **d: fn.Embedding(5, 3, -2, **d), lambda nn: nn.Embedding(5, 3, -2), TOKENS),
     "embedding, no samples": (lambda **d: fn.Embedding(5, 3, **d), lambda nn: nn.Embedding(5, 3), TOKENS[:0]),
+    "rnn": (lambda **d: fn.RNN(3, 5, returns="sequence", **d), lambda nn: sequence(nn.RNN(3, 5)), (4, 3, 3)),
+    "rnn of relus, stacked": (
+        lambda **d: fn.RNN(3, 17, 2, "relu", False, True, returns="sequence", **d),
+        lambda nn: sequence(nn.RNN(3, 17, 2, "relu", False, True)),
+        (2, 3, 3),
+    ),
+    "gru": (lambda **d: fn.GRU(3, 4, returns="sequence", **d), lambda nn: sequence(nn.GRU(3, 4)), (3, 2, 3)),
+    "gru with everything": (
+        lambda **d: fn.GRU(3, 4, 2, True, True, 0.0, True, returns="last", **d),
+        lambda nn: last(nn.GRU(3, 4, 2, True, True, 0.0, True)),
+        (2, 3, 3),
+    ),
+    "gru, one step of no sequence": (
+        lambda **d: fn.GRU(3, 4, batch_first=True, returns="sequence", **d),
+        lambda nn: sequence(nn.GRU(3, 4, batch_first=True)),
+        (0, 1, 3),
+    ),
+    "lstm": (lambda **d: fn.LSTM(3, 4, returns="sequence", **d), lambda nn: sequence(nn.LSTM(3, 4)), (3, 2, 3)),
+    "lstm with everything": (
+        lambda **d: fn.LSTM(3, 4, 2, True, True, 0.0, True, returns="last", **d),
+        lambda nn: last(nn.LSTM(3, 4, 2, True, True, 0.0, True)),
+        (2, 3, 3),
+    ),
     "network of tokens": (
         lambda **d: fn.Sequential(fn.Embedding(5, 4, **d), fn.Flatten(), fn.Tanh(), fn.Linear(12, 2, **d)),
         lambda nn: nn.Sequential(nn.Embedding(5, 4), nn.Flatten(), nn.Tanh(), nn.Linear(12, 2)),

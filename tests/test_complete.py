@@ -261,6 +261,7 @@ NO_BATCH = {
     "layer norm, no samples",
     "softmax of one vector",
     "embedding, no samples",
+    "gru, one step of no sequence",
 }
 
 

@@ -312,6 +312,13 @@ LARGE: tuple[tuple[tuple[str, ...], Sample], ...] = (
     (("embedding_backward",), {"B": 700, "D": 300, "M": 90, "num_embeddings": 90, "padding_idx": 2}),
     (("attention",), {"N": 3, "T": 150, "S": 200, "E": 96, "A": 3, "heads": 3, "causal": False}),
     (("attention",), {"N": 2, "T": 300, "S": 300, "E": 80, "A": 2, "heads": 2, "causal": True}),
+    (
+        ("recurrence", "recurrence_backward"),
+        {
+            **{"A": 70, "B": 6, "N": 70, "H": 90, "G": 270, "S": 90, "K": 360},
+            **{"cell": 3, "batch_first": True, "reverse": True},
+        },
+    ),
     (("gather_rows",), {"M": 1000, "B": 900, "shape": (13, 17)}),
     (
         ("avg_pool2d", "avg_pool2d_backward"),

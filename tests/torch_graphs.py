@@ -1,4 +1,4 @@
-"""PyTorch modules like `Residual` and `Parallel`, with the same keys."""
+"""PyTorch modules that return what ours do, with the same keys."""
 
 from __future__ import annotations
 
@@ -32,3 +32,20 @@ def parallel(nn: Any, *branches: Any, mode: str = "sum", dim: int = 1) -> Any:
             return torch.cat(outputs, dim) if mode == "concatenate" else tuple(outputs)
 
     return Parallel(branches)
+
+
+def sequence(recurrent: Any) -> Any:
+    """A recurrent module that returns its output alone."""
+    recurrent.register_forward_hook(lambda module, x, returned: returned[0])
+    return recurrent
+
+
+def last(recurrent: Any) -> Any:
+    """A recurrent module that returns the last hidden states of its last layer, its directions side by side."""
+
+    def beside(module: Any, x: Any, returned: Any) -> Any:
+        h = returned[1][0] if isinstance(returned[1], tuple) else returned[1]
+        return h[-2 if module.bidirectional else -1 :].transpose(0, 1).flatten(1)
+
+    recurrent.register_forward_hook(beside)
+    return recurrent

@@ -144,7 +144,7 @@ class Parallel(Container):
         parts = [_as_rows(a, axis) for a in outputs]
         shape = list(outputs[0].shape)
         shape[axis] = sum(a.shape[axis] for a in outputs)
-        y = _from_rows(_joined(parts), shape, axis)
+        y = _from_rows(side_by_side(parts), shape, axis)
         ends = list(accumulate((part.shape[1] for part in parts), initial=0))
 
         def gradient(dy: Array) -> Callable[[int], Array]:
@@ -258,8 +258,8 @@ def _from_rows(rows: Array, shape: Sequence[int], axis: int) -> Array:
     return joined
 
 
-def _joined(parts: Sequence[Array]) -> Array:
-    """Rows side by side."""
+def side_by_side(parts: Sequence[Array]) -> Array:
+    """Rows side by side, of any number of arrays (rows, ...)."""
     while len(parts) > 1:
         some = [*parts[:_JOINED], *[None] * (_JOINED - len(parts))]
         parts = [k.concatenate(*some), *parts[_JOINED:]]

@@ -10,6 +10,7 @@ include "dropout.pxi"
 include "attention.pxi"
 include "norm.pxi"
 include "embedding.pxi"
+include "recurrence.pxi"
 include "loss.pxi"
 include "pointwise.pxi"
 include "clip.pxi"
@@ -52,6 +53,7 @@ def kernels():
         **attention_kernels(),
         **norm_kernels(),
         **embedding_kernels(),
+        **recurrence_kernels(),
         **loss_kernels(),
         **pointwise_kernels(),
         **clip_kernels(),

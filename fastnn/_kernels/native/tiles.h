@@ -49,6 +49,7 @@ static parallel_fn parallel;
 #include "optim_of.h"
 #include "activation_of.h"
 #include "attention_of.h"
+#include "recurrence_of.h"
 #include "vec_end.h"
 
 #define FLOAT64
@@ -69,6 +70,7 @@ static parallel_fn parallel;
 #include "optim_of.h"
 #include "activation_of.h"
 #include "attention_of.h"
+#include "recurrence_of.h"
 #include "vec_end.h"
 #undef FLOAT64
 

@@ -31,6 +31,7 @@ from . import (
     optim,
     pointwise,
     pooling,
+    recurrence,
 )
 
 _FAMILIES = (
@@ -50,6 +51,7 @@ _FAMILIES = (
     pointwise,
     clip,
     embedding,
+    recurrence,
 )
 #: Every row's function, which has the row's name.
 FUNCTIONS: dict[str, Callable[..., Any]] = {

@@ -24,6 +24,7 @@ from . import (
     optim,
     pointwise,
     pooling,
+    recurrence,
 )
 from .windows import window_count
 
@@ -43,6 +44,7 @@ FAMILIES = (
     pointwise,
     clip,
     embedding,
+    recurrence,
 )
 
 TABLE: dict[str, Kernel] = {row.name: row for family in FAMILIES for row in family.ROWS}
