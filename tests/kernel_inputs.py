@@ -145,6 +145,8 @@ SPECIAL: dict[str, dict[str, tuple[float, ...]]] = {
     "relu_backward": {"dy": _AWKWARD, "y": (np.nan, np.inf, 0.0, -0.0, 1.0)},
     "dropout": {"x": _AWKWARD},
     "attention": {"q": (np.nan, np.inf, 0.0, 1e-39), "key": (np.nan, -np.inf, 0.0, 1e-39)},
+    "attention_backward": {"dy": (0.0, 1e-39), "key": (0.0, 1e-39)},  # 0 * NaN, of what is left out, as above
+    "zero_padding": {"x": _AWKWARD},
     "batch_norm_statistics": {"x": (np.nan, np.inf, 0.0, 1e-39)},
     "batch_norm_update": {"mean": (np.nan, np.inf, 0.0, 1e-39), "var": (np.nan, np.inf, 0.0)},
     "batch_norm": {"x": (np.nan, np.inf, -np.inf, 0.0, 1e-39), "var": (np.nan, np.inf, 0.0, 1.0)},

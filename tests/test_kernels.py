@@ -310,8 +310,6 @@ LARGE: tuple[tuple[tuple[str, ...], Sample], ...] = (
     (("gelu", "gelu_backward"), {"shape": (50, 33, 13, 11)}),  # of which the other activations differ by the formula
     (("dropout2d",), {"N": 40, "C": 33, "H": 20, "W": 11, "p": 0.3}),
     (("embedding_backward",), {"B": 700, "D": 300, "M": 90, "num_embeddings": 90, "padding_idx": 2}),
-    (("attention",), {"N": 3, "T": 150, "S": 200, "E": 96, "A": 3, "heads": 3, "causal": False}),
-    (("attention",), {"N": 2, "T": 300, "S": 300, "E": 80, "A": 2, "heads": 2, "causal": True}),
     (
         ("recurrence", "recurrence_backward"),
         {
@@ -319,6 +317,15 @@ LARGE: tuple[tuple[tuple[str, ...], Sample], ...] = (
             **{"cell": 3, "batch_first": True, "reverse": True},
         },
     ),
+    (
+        ("attention", "attention_backward"),
+        {"N": 3, "T": 150, "S": 200, "E": 96, "A": 3, "heads": 3, "causal": False},
+    ),
+    (
+        ("attention", "attention_backward", "attention_dropout", "attention_dropout_backward"),
+        {"N": 2, "T": 150, "S": 150, "E": 80, "A": 2, "heads": 2, "causal": True, "p": 0.2},
+    ),
+    (("zero_padding",), {"N": 70, "T": 30, "E": 100}),
     (("gather_rows",), {"M": 1000, "B": 900, "shape": (13, 17)}),
     (
         ("avg_pool2d", "avg_pool2d_backward"),

@@ -31,7 +31,7 @@ cdef extern from "call.h" nogil:
     ctypedef void (*kernel_fn)(void*, const call_t*) noexcept nogil
     ctypedef struct call_t:
         kernel_fn fn
-        void* p[10]
+        void* p[12]
         Py_ssize_t n[32]
         double f[4]
         char* shared
@@ -298,7 +298,7 @@ cdef class Bound:
     """A plan in C: what does not change from call to call."""
 
     cdef call_t call
-    cdef arg_t args[10]
+    cdef arg_t args[12]
     cdef int outputs, inputs, sizes
     cdef bint is_copy
     cdef kernel_fn copy

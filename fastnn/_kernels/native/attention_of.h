@@ -49,3 +49,28 @@ NOINLINE void NAME(finish_scores)(T *factor, T *top, const T *sum, ptrdiff_t W) 
         NAME(store)(top + i, NAME(choose)(none, NAME(all)(-INFINITY), NAME(choose)(t == -INFINITY, (V){0}, t) + NAME(log)(s)));
     }
 }
+
+/* scores = exp(scores - logsumexp (W)): what the forward pass made of them in the end. */
+NOINLINE void NAME(weigh_again)(T *scores, const T *logsumexp, ptrdiff_t keys, ptrdiff_t W) {
+    for (ptrdiff_t j = 0; j < keys; j++)
+        for (ptrdiff_t i = 0; i < W; i += VL)
+            NAME(store)(scores + j * W + i, NAME(exp)(NAME(load)(scores + j * W + i) - NAME(load)(logsumexp + i)));
+}
+
+/* total (W) = the sum over rows of a b. */
+NOINLINE void NAME(sum_products)(T *total, const T *a, const T *b, ptrdiff_t rows, ptrdiff_t W) {
+    for (ptrdiff_t i = 0; i < W; i += VL) {
+        V sum = {0};
+        for (ptrdiff_t j = 0; j < rows; j++) sum += NAME(load)(a + j * W + i) * NAME(load)(b + j * W + i);
+        NAME(store)(total + i, sum);
+    }
+}
+
+/* The gradient by scores, from that by weights: dy = scale weights (dy - mean (W)). */
+NOINLINE void NAME(score_gradients)(T *dy, const T *weights, const T *mean, T scale, ptrdiff_t keys, ptrdiff_t W) {
+    for (ptrdiff_t j = 0; j < keys; j++)
+        for (ptrdiff_t i = 0; i < W; i += VL) {
+            const V d = NAME(load)(dy + j * W + i) - NAME(load)(mean + i);
+            NAME(store)(dy + j * W + i, scale * NAME(load)(weights + j * W + i) * d);
+        }
+}

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define CALL_ARRAYS 10
+#define CALL_ARRAYS 12
 #define CALL_SIZES 32
 #define CALL_FLOATS 4
 

@@ -5,7 +5,7 @@ from libc.math cimport INFINITY, NAN, sqrt
 
 cdef extern from "call.h" nogil:
     ctypedef struct call_t:
-        void* p[10]
+        void* p[12]
         Py_ssize_t n[32]
         double f[4]
         char* shared

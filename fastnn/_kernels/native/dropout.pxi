@@ -28,11 +28,11 @@ cdef inline void drop(real* y, const real* x, const uint32_t* words, const call_
         dropout_row_f64(y, x, words, least_word, scale, n)
 
 
-cdef inline const uint32_t* random_words(uint32_t* words, Py_ssize_t first, Py_ssize_t count, const call_t* c) noexcept nogil:
+cdef inline const uint32_t* random_words(uint32_t* words, Py_ssize_t first, Py_ssize_t count, const uint64_t* key) noexcept nogil:
     """The words of elements first, first + 1, ...: at most MOST_WORDS + 3 more than `count` are made."""
     cdef Py_ssize_t made = 0, skip = first % 4
     while made < count + skip:
-        philox(words + made, <uint64_t>((first + made) // 4), <const uint64_t*>c.p[2])
+        philox(words + made, <uint64_t>((first + made) // 4), key)
         made += 4 * PHILOX_BLOCKS
     return words + skip
 
@@ -41,7 +41,7 @@ cdef void dropout_task(real* y, const call_t* c, Py_ssize_t task, int thread) no
     cdef const dropout_sizes* g = <const dropout_sizes*>c.n
     cdef uint32_t words[WORDS + MOST_WORDS]
     cdef Py_ssize_t i = task * WORDS, n = least(WORDS, g.size - i)
-    random_words(words, i, n, c)
+    random_words(words, i, n, <const uint64_t*>c.p[2])
     drop(y + i, <const real*>c.p[1] + i, words, c, n)
 
 
@@ -52,7 +52,8 @@ cdef void dropout_images_task(real* y, const call_t* c, Py_ssize_t task, int thr
     cdef Py_ssize_t channels = least(CHANNELS, g.channels - first), at = image * g.channels * g.pixels + first
     cdef uint32_t* turned = <uint32_t*>(c.own + thread * c.own_size)
     cdef const uint32_t* words = random_words(turned + CHANNELS * (g.pixels + 1),
-                                              (image * g.channels + first) * g.pixels, channels * g.pixels, c)
+                                              (image * g.channels + first) * g.pixels, channels * g.pixels,
+                                              <const uint64_t*>c.p[2])
     transpose_f32(<float*>turned, CHANNELS, <const float*>words, g.pixels, channels, g.pixels, NULL)
     for p in range(g.pixels):
         drop(y + at + p * g.channels, <const real*>c.p[1] + at + p * g.channels, turned + p * CHANNELS, c, channels)
@@ -74,7 +75,8 @@ cdef struct dropout2d_sizes:
 cdef void dropout2d_task(real* y, const call_t* c, Py_ssize_t image, int thread) noexcept nogil:
     """An image: a word for each channel, the same at every pixel."""
     cdef const dropout2d_sizes* g = <const dropout2d_sizes*>c.n
-    cdef const uint32_t* words = random_words(<uint32_t*>(c.own + thread * c.own_size), image * g.C, g.C, c)
+    cdef const uint32_t* words = random_words(<uint32_t*>(c.own + thread * c.own_size), image * g.C, g.C,
+                                              <const uint64_t*>c.p[2])
     cdef Py_ssize_t first = image * g.H * g.W, p
     for p in range(first, first + g.H * g.W):
         drop(y + p * g.C, <const real*>c.p[1] + p * g.C, words, c, g.C)

@@ -19,7 +19,7 @@ cdef struct operand_t:  # what one array of a call is
 
 cdef struct entry_t:
     call_t call
-    operand_t operands[10]
+    operand_t operands[12]
     unsigned written    # bit i: array i is changed
     unsigned foreign    # bit i: array i is only read, comes from elsewhere, and may be written by others
 

@@ -1,16 +1,17 @@
-"""Scaled dot-product attention, and the masks of sequences of several lengths."""
+"""Scaled dot-product attention, and what sequences of several lengths need beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..._errors import ShapeError
-from ..kernel import Array, Dims, Kernel, array
+from ..kernel import Arg, Array, Dims, Kernel, array
 
-KEYS = 64  #: of a block; as in native/attention.pxi
+_KEYS, _QUERIES = 64, 64  # of a block and of a panel, at most; as in native/attention.pxi
 
 
 def _heads(d: Dims, p: Mapping[str, Any]) -> None:
@@ -19,14 +20,20 @@ def _heads(d: Dims, p: Mapping[str, Any]) -> None:
         raise ShapeError(f"attention: expected heads that divide E={d['E']}, got {d['A']}")
 
 
-def _forward_scratch(d: Dims, real: int) -> tuple[int, int]:
-    """Of a panel of queries, 256 bytes at most: queries and results, transposed; a block of scores; four rows."""
-    return 0, 256 * (2 * (d["E"] // d["A"]) + KEYS + 4)
+def _dropping(d: Dims, p: Mapping[str, Any]) -> None:
+    _heads(d, p)
+    if not 0 <= p["p"] <= 1:
+        raise ValueError(f"expected p from 0 to 1, got {p['p']}")
+
+
+def _rows(own: int, blocks: int, dropout: bool) -> Any:
+    """Scratch: rows of 256 bytes, per number of a head, per key of a block, and four; words of a block, twice."""
+    words = 4 * (2 * _KEYS * _QUERIES + _KEYS + 160) * dropout
+    return lambda d, real: (0, 256 * (own * (d["E"] // d["A"]) + blocks * _KEYS + 4) + words)
 
 
 def _length(d: Dims, p: Mapping[str, Any]) -> None:
-    d.setdefault("S", p["length"])
-    if d["S"] != p["length"]:
+    if d.setdefault("S", p["length"]) != p["length"]:
         raise ShapeError(f"key_mask: expected padding of {p['length']} keys, got {d['S']}")
 
 
@@ -40,45 +47,86 @@ def _some_masked(rng: np.random.Generator, shape: tuple[int, ...], d: Mapping[st
 
 def _any_length(rng: np.random.Generator, shape: tuple[int, ...], d: Mapping[str, int]) -> Array:
     """Also such as are too short or too long."""
-    return rng.integers(-1, d["S"] + 2, shape)
+    return rng.integers(-1, d.get("S", d.get("T", 0)) + 2, shape)
 
 
-_Q = (array("q", "N T E"), array("key", "N S E"), array("value", "N S E"))
+def _logarithms(rng: np.random.Generator, shape: tuple[int, ...], d: Mapping[str, int]) -> Array:
+    """As they are for so many keys; of some queries, which have none, -inf."""
+    drawn: Array = np.where(rng.random(shape) < 0.1, -np.inf, np.log(d["S"] + 1) + rng.uniform(0.5, 2, shape))
+    return drawn
+
+
+_Q, _KEY, _VALUE = array("q", "N T E"), array("key", "N S E"), array("value", "N S E")
 _MASK = array("mask", "N S", dtype="bool", optional=True, values=_some_masked)
+_LENGTHS = array("lengths", "N", dtype="int64", values=_any_length)
 _SAMPLES = tuple(
-    {"N": n, "T": t, "S": s, "E": a * e, "A": a, "heads": a, "causal": causal}
+    {"N": n, "T": t, "S": s, "E": a * e, "A": a, "heads": a, "causal": causal, "p": 0.3}
     for n, t, s, a, e, causal in (
         (1, 1, 1, 1, 1, False),
-        (2, 5, 7, 3, 5, False),
-        (2, 70, 130, 2, 8, True),
+        (2, 70, 130, 2, 9, True),
         (3, 9, 66, 1, 33, False),
         (0, 4, 3, 2, 2, False),
         (2, 3, 0, 1, 2, True),
     )
 )
 
+
+def _pair(name: str, dropout: tuple[Arg, ...] = ()) -> list[Kernel]:
+    """Attention and its gradients."""
+    options: dict[str, Any] = {
+        "sizes": ("N", "T", "S", "E"),
+        "ints": ("heads", "causal"),
+        "floats": ("p",) if dropout else (),
+        "derive": _dropping if dropout else _heads,
+        "samples": _SAMPLES,
+    }
+    logsumexp = array("logsumexp", "N A T", optional=True, values=_logarithms)
+    return [
+        Kernel(
+            name,
+            inputs=(_Q, _KEY, _VALUE, _MASK, *dropout),
+            outputs=(array("y", "N T E"), logsumexp),
+            scratch=_rows(2, 1, bool(dropout)),
+            tolerance=(1e-5, 1e-13),
+            **options,
+        ),
+        Kernel(
+            f"{name}_backward",
+            inputs=(
+                array("dy", "N T E"),
+                _Q,
+                _KEY,
+                _VALUE,
+                _MASK,
+                array("y", "N T E"),
+                replace(logsumexp, optional=False),
+                *dropout,
+            ),
+            outputs=(array("dq", "N T E"), array("dkey", "N S E"), array("dvalue", "N S E")),
+            scratch=_rows(3, 3, bool(dropout)),
+            tolerance=(2e-5, 1e-13),
+            **options,
+        ),
+    ]
+
+
 ROWS = (
-    Kernel(
-        "attention",
-        inputs=(*_Q, _MASK),
-        outputs=(array("y", "N T E"), array("logsumexp", "N A T", optional=True)),
-        sizes=("N", "T", "S", "E"),
-        ints=("heads", "causal"),
-        derive=_heads,
-        scratch=_forward_scratch,
-        tolerance=(1e-5, 1e-13),
-        samples=_SAMPLES,
-    ),
+    *_pair("attention"),
+    *_pair("attention_dropout", (array("dropout_key", "3", dtype="uint64"),)),
     Kernel(
         "key_mask",
-        inputs=(
-            array("lengths", "N", dtype="int64", values=_any_length),
-            array("padding", "N S", dtype="bool", optional=True),
-        ),
+        inputs=(_LENGTHS, array("padding", "N S", dtype="bool", optional=True)),
         outputs=(array("mask", "N S", dtype="bool"),),
         sizes=("N", "S"),
         ints=("length",),
         derive=_length,
         samples=tuple({"N": n, "S": s, "length": s} for n, s in ((1, 1), (5, 37), (0, 4))),
+    ),
+    Kernel(
+        "zero_padding",
+        inputs=(array("x", "N T E"), _LENGTHS),
+        outputs=(array("y", "N T E"),),
+        sizes=("N", "T", "E"),
+        samples=tuple({"N": n, "T": t, "E": e} for n, t, e in ((1, 1, 1), (5, 7, 33), (0, 4, 2))),
     ),
 )
