@@ -215,7 +215,7 @@ def reviews(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> TextDataset:
 
 
 def test_split(reviews: TextDataset) -> None:
-    split = imdb_sentiment.chosen(reviews, 7, None)
+    split = imdb_sentiment.chosen(reviews, imdb_sentiment.drawn(reviews, 7), None)
     order = random.Random(7).sample(range(400), 400)
     np.testing.assert_array_equal(split.train, np.arange(400))
     np.testing.assert_array_equal(split.training, order[:280])
@@ -226,14 +226,15 @@ def test_split(reviews: TextDataset) -> None:
 
 
 def test_split_of_some(reviews: TextDataset) -> None:
-    whole, some = imdb_sentiment.chosen(reviews, 7, None), imdb_sentiment.chosen(reviews, 7, 50)
+    draws = imdb_sentiment.drawn(reviews, 7)
+    whole, some = imdb_sentiment.chosen(reviews, draws, None), imdb_sentiment.chosen(reviews, draws, 50)
     assert (len(some.training), len(some.validation), len(some.test)) == (35, 15, 50)
     np.testing.assert_array_equal(some.train[some.training], whole.training[:35])
     np.testing.assert_array_equal(some.train[some.validation], whole.validation[:15])
     np.testing.assert_array_equal(some.y_test, reviews.y_test[some.test])
     assert (np.diff(some.train) > 0).all() and (np.diff(some.test) > 0).all()
     assert some.texts(reviews)["train"][3] == reviews.x_train[some.train[3]]
-    larger = imdb_sentiment.chosen(reviews, 7, 300)
+    larger = imdb_sentiment.chosen(reviews, draws, 300)
     assert len(larger.train) == 300 and len(larger.test) == 61
 
 
@@ -245,7 +246,7 @@ def test_runs(reviews: TextDataset, tiny: Path, tmp_path: Path) -> None:
     assert written == sorted([*pictures, "encoder.json", "model.safetensors", "report.json"])
     assert sorted(found.pictures) == pictures
     metrics = found.metrics
-    assert metrics["reviews"] == {"training": 280, "validation": 120, "test": 61}
+    assert metrics["split"] == {"training": 280, "validation": 120, "test": 61}
     assert metrics["tokens"] == metrics["tokens_encoded"] == metrics["bytes"] / 16
     assert metrics["history"]["loss"][-1] < 0.97 * metrics["history"]["loss"][0]
     assert 0 <= metrics["test"]["accuracy"] <= 1 and set(metrics["sentences"]) == set(imdb_sentiment.SENTENCES)
@@ -267,7 +268,8 @@ def test_some_are_not_checked_for_what_is_learned(
     monkeypatch.chdir(tmp_path)
     report = courses.reproduce("imdb-sentiment", encoder=str(tiny), limit=50, epochs=2, cache="here", cache_limit=0.1)
     assert report.options == {"encoder": str(tiny), "limit": 50, "epochs": 2}
-    assert len(report.found.checks) == 8 and any(note.startswith("A short run: 35 ") for note in report.found.notes)
+    assert len(report.found.checks) == 11 and not any("accuracy" in check.what for check in report.found.checks)
+    assert any(note.startswith("A short run, with 50 reviews to learn from") for note in report.found.notes)
     assert len(list(Path("here").iterdir())) == 4
 
 
@@ -290,7 +292,7 @@ def test_interrupted_runs_report_nothing(
 
 
 def test_batches_of_an_epoch(reviews: TextDataset, tiny: Path, tmp_path: Path) -> None:
-    split = imdb_sentiment.chosen(reviews, 7, None)
+    split = imdb_sentiment.chosen(reviews, imdb_sentiment.drawn(reviews, 7), None)
     reader = fn.text.load_encoder(tiny)
     states = kept(reader, {"train": reader.tokenizer(reviews.x_train)}, tmp_path, 1e9)["train"]
     epochs = [list(imdb_sentiment.shuffled(states, split.training, split.y_train, 7, epoch)) for epoch in (0, 0, 1)]

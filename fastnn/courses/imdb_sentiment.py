@@ -19,6 +19,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,6 +56,7 @@ WORDS, TOKENS = "Hello WORLD how ARE yoU?", (7592, 2088, 2129, 2024, 2017, 1029)
 SPECIAL = {"[CLS]": 101, "[SEP]": 102, "[PAD]": 0, "[UNK]": 100}
 VOCABULARY = 30522
 PARAMETERS, TRAINABLE = 112241409, 2759169  #: of the course's model, on bert-base-uncased
+SPLIT = {"training": 17500, "validation": 7500, "test": 25000}
 
 
 def run(
@@ -81,63 +83,47 @@ def run(
     """
     if limit is not None and limit < 10:
         raise ValueError(f"imdb-sentiment: expected limit of at least 10 reviews, got {limit}")
+    seconds: dict[str, Any] = {}
     reader = text.load_encoder(ENCODER if encoder is None else encoder)
     reviews = fn.data.imdb(data_folder(data, "imdb"), download=download)
-    split = chosen(reviews, seed, limit)
-    seconds: dict[str, Any] = {}
-
-    start = time.perf_counter()
-    ids = {name: reader.tokenizer(texts) for name, texts in split.texts(reviews).items()}
-    seconds["tokens"] = time.perf_counter() - start
-    start = time.perf_counter()
+    draws = drawn(reviews, seed)
+    split = chosen(reviews, draws, limit)
+    with timed(seconds, "tokens"):
+        ids = {name: reader.tokenizer(texts) for name, texts in split.texts(reviews).items()}
     folder = cache_folder() / "token-states" if cache is None else Path(cache).expanduser()
-    states = kept(reader, ids, folder, 1e9 * cache_limit, progress)
-    seconds["states"] = time.perf_counter() - start
-
-    start = time.perf_counter()
-    fn.manual_seed(seed)
-    model, best = network(reader.width), fn.BestModel("val_loss")
-    training = partial(shuffled, states["train"], split.training, split.y_train, seed)
-    history = fn.fit(
-        model,
-        training,
-        loss=fn.BCEWithLogitsLoss(),
-        optimizer=fn.Adam(),
-        epochs=epochs,
-        validation_data=partial(in_order, states["train"], split.validation, split.y_train),
-        callbacks=[best],
-        seed=seed,
-        steps_per_epoch=-(-len(split.training) // BATCH),
-        progress=progress,
-    )
-    completed(history)
-    seconds["training"], seconds["epochs"] = time.perf_counter() - start, history.seconds
-
-    start = time.perf_counter()
-    scores = tested(model, states["test"])
-    loss, _ = fn.BCEWithLogitsLoss().forward(scores[:, None], split.y_test[:, None])
-    predicted = (scores > 0).astype(np.int64)
-    seconds["test"] = time.perf_counter() - start
-
+    with timed(seconds, "states"):
+        states = kept(reader, ids, folder, 1e9 * cache_limit, progress)
+    with timed(seconds, "training"):
+        model, history, epoch = trained(states["train"], split, seed, epochs, progress)
+    with timed(seconds, "test"):
+        scores = tested(model, states["test"])
     classifier = Classifier(model, reader)
-    ratings = classifier.rate(list(SENTENCES))
-    whole = limit is None or len(split.training) + len(split.validation) == len(reviews.x_train)
     metrics: dict[str, Any] = {
         "encoder": reader.name,
-        "reviews": {"training": len(split.training), "validation": len(split.validation), "test": len(split.test)},
+        "split": {name: len(part) for name, part in zip(SPLIT, draws, strict=True)},
+        "limit": limit,
         "vocabulary": vocabulary(reader.tokenizer),
         "parameters": parameter_counts(),
         "tokens": sum(part.tokens for part in states.values()),
         "tokens_encoded": sum(part.encoded for part in states.values()),
         "bytes": sum(part.bytes for part in states.values()),
-        "seconds": seconds,
+        "seconds": {**seconds, "epochs": history.seconds},
         "history": history.as_dict(),
-        "best_epoch": best.epoch,
-        "test": {"loss": float(loss), "accuracy": float((predicted == split.y_test).mean())},
-        "sentences": dict(zip(SENTENCES, ratings.tolist(), strict=True)),
+        "best_epoch": epoch,
+        "test": measured(scores, split.y_test),
+        "sentences": dict(zip(SENTENCES, classifier.rate(list(SENTENCES)).tolist(), strict=True)),
     }
-    pictures = {} if out is None else write(out, classifier, history, split, predicted, reviews.class_names)
-    return Found(metrics, checks(metrics, whole and epochs >= 2), notes(metrics, whole, folder), pictures)
+    complete = epochs >= 2 and (limit is None or limit >= len(reviews.x_train))
+    pictures = {} if out is None else write(out, classifier, history, split.y_test, scores, reviews.class_names)
+    return Found(metrics, checks(metrics, complete), notes(metrics, complete, folder), pictures)
+
+
+@contextmanager
+def timed(seconds: dict[str, Any], name: str) -> Iterator[None]:
+    """Puts down how long the block took."""
+    start = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - start
 
 
 # --- the reviews ------------------------------------------------------------------------------------------------------
@@ -163,8 +149,8 @@ class Split(NamedTuple):
         return {"train": [reviews.x_train[i] for i in self.train], "test": [reviews.x_test[i] for i in self.test]}
 
 
-def chosen(reviews: TextDataset, seed: int, limit: int | None) -> Split:
-    """The training reviews in two, by the course's draws; with a limit so many of all, and of the test reviews.
+def drawn(reviews: TextDataset, seed: int) -> tuple[Array, Array, Array]:
+    """Numbers of the reviews for training, validation and test, in random order; by the course's draws.
 
     It shuffles by Python's ``random``, seeded, but a list in the order of its file system, which nobody knows.
     """
@@ -172,13 +158,42 @@ def chosen(reviews: TextDataset, seed: int, limit: int | None) -> Split:
         np.array(random.Random(seed).sample(range(n), n)) for n in map(len, (reviews.x_train, reviews.x_test))
     )
     cut = round(TRAINED * len(order))
-    training, validation = order[:cut], order[cut:]
+    return order[:cut], order[cut:], test
+
+
+def chosen(reviews: TextDataset, draws: tuple[Array, Array, Array], limit: int | None) -> Split:
+    """All of these reviews; or the first so many for training and validation, and of those for the test."""
+    training, validation, test = draws
     if limit is not None:
-        training, validation = training[: round(TRAINED * limit)], validation[: limit - round(TRAINED * limit)]
-        test = test[:limit]
+        cut = round(TRAINED * limit)
+        training, validation, test = training[:cut], validation[: limit - cut], test[:limit]
     train, test = np.sort(np.concatenate([training, validation])), np.sort(test)
     y_train, y_test = reviews.y_train[train].astype(np.float32), reviews.y_test[test].astype(np.float32)
     return Split(train, test, np.searchsorted(train, training), np.searchsorted(train, validation), y_train, y_test)
+
+
+# --- training and test ------------------------------------------------------------------------------------------------
+
+
+def trained(
+    states: TokenStates, split: Split, seed: int, epochs: int, progress: bool
+) -> tuple[fn.Sequential, fn.History, int]:
+    """The network as it was after the epoch with the best validation loss; and which one that was, from 1."""
+    fn.manual_seed(seed)
+    model, best = network(states.width), fn.BestModel("val_loss")
+    history = fn.fit(
+        model,
+        partial(shuffled, states, split.training, split.y_train, seed),
+        loss=fn.BCEWithLogitsLoss(),
+        optimizer=fn.Adam(),
+        epochs=epochs,
+        validation_data=partial(in_order, states, split.validation, split.y_train),
+        callbacks=[best],
+        seed=seed,
+        steps_per_epoch=-(-len(split.training) // BATCH),
+        progress=progress,
+    )
+    return model, completed(history), best.epoch
 
 
 def batches(
@@ -205,6 +220,12 @@ def tested(model: fn.Layer, states: TokenStates) -> Array:
     for some in text.batches(states.lengths, BATCH):
         scores[some] = model.scores(states.batch(some))[:, 0]
     return scores
+
+
+def measured(scores: Array, y: Array) -> dict[str, float]:
+    """Mean loss and accuracy of scores (M,) for labels (M,)."""
+    loss, _ = fn.BCEWithLogitsLoss().forward(scores[:, None], y[:, None])
+    return {"loss": loss, "accuracy": float(((scores > 0) == (y > 0.5)).mean())}
 
 
 # --- the course's other figures ---------------------------------------------------------------------------------------
@@ -234,17 +255,16 @@ def parameter_counts() -> dict[str, int]:
 
 def checks(metrics: dict[str, Any], complete: bool) -> list[Check]:
     """Those of what is learned only of a complete run: of all reviews, for two epochs."""
-    words, counts, reviews = metrics["vocabulary"], metrics["parameters"], metrics["reviews"]
+    words, counts = metrics["vocabulary"], metrics["parameters"]
     found = [
         Check.within("tokens in the vocabulary", VOCABULARY, words["size"], 0),
         *(Check.within(f"the token {token}", SPECIAL[token], words["special"][token], 0) for token in SPECIAL),
         _same("tokens of its text", TOKENS, words["tokens"]),
         Check.within("parameters", PARAMETERS, counts["all"], 0),
         Check.within("trainable parameters", TRAINABLE, counts["trainable"], 0),
+        *(Check.within(f"reviews for {part}", SPLIT[part], metrics["split"][part], 0) for part in SPLIT),
     ]
     if complete:
-        sizes = {"training": 17500, "validation": 7500, "test": 25000}
-        found += [Check.within(f"reviews for {part}", size, reviews[part], 0) for part, size in sizes.items()]
         found.append(Check.at_least("test accuracy", "0.9140", metrics["test"]["accuracy"], 0.86))
         for sentence, course in SENTENCES.items():
             name, rating = f'"{sentence.partition(" ")[0]} …" is positive', metrics["sentences"][sentence]
@@ -260,7 +280,7 @@ def _same(what: str, course: tuple[int, ...], ours: list[int]) -> Check:
     return Check(what, " ".join(map(str, course)), float(right), f"all {len(course)} equal", holds)
 
 
-def notes(metrics: dict[str, Any], whole: bool, folder: Path) -> list[str]:
+def notes(metrics: dict[str, Any], complete: bool, folder: Path) -> list[str]:
     """What is not the course's, what the run left on the disk, and how long its parts took."""
     seconds, history = metrics["seconds"], metrics["history"]
     found = [
@@ -270,11 +290,9 @@ def notes(metrics: dict[str, Any], whole: bool, folder: Path) -> list[str]:
         "Its 17500 training and 7500 validation reviews cannot be had again: it draws them, with this seed, from a "
         "list in the order of its file system.",
     ]
-    if not whole:
-        found.append(
-            f"A short run: {metrics['reviews']['training']} reviews were trained on and {metrics['reviews']['test']} "
-            "tested, so that neither accuracy nor ratings are checked."
-        )
+    if not complete:
+        few = "" if metrics["limit"] is None else f", with {metrics['limit']} reviews to learn from and as many to test"
+        found.append(f"A short run{few}: neither accuracy nor ratings are checked.")
     curve = (
         f"epoch {i}: training {loss:.3f} / {accuracy:.2%}, validation {val_loss:.3f} / {val_accuracy:.2%}"
         for i, (loss, accuracy, val_loss, val_accuracy) in enumerate(
@@ -292,12 +310,16 @@ def notes(metrics: dict[str, Any], whole: bool, folder: Path) -> list[str]:
 
 
 def write(
-    out: Path, classifier: Classifier, history: fn.History, split: Split, predicted: Array, names: tuple[str, ...]
+    out: Path, classifier: Classifier, history: fn.History, y: Array, scores: Array, names: tuple[str, ...]
 ) -> dict[str, str]:
-    """The model, and pictures of its training and of the test; returns what each picture shows."""
+    """The model, and pictures of its training and of the test; returns what each picture shows.
+
+    y, scores: of the test reviews, (M,)
+    """
     classifier.save(out)
     fn.plots.learning_curves(history, out / "learning_curves.png")
-    fn.plots.confusion_matrix(split.y_test.astype(np.int64), predicted, names, out / "confusion_matrix.png")
+    predicted = (scores > 0).astype(np.int64)
+    fn.plots.confusion_matrix(y.astype(np.int64), predicted, names, out / "confusion_matrix.png")
     return {
         "learning_curves.png": "Loss and accuracy over the epochs; training figures are with dropout on",
         "confusion_matrix.png": "Test reviews by their class and by what they were taken for",
