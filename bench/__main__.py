@@ -17,7 +17,7 @@ from .inputs import cases
 from .machine import MachineError, described
 from .peers import chosen
 from .report import Verdict, verdicts_table
-from .workloads import SWEEPS, WORKLOADS
+from .workloads import ENCODERS, SWEEPS, WORKLOADS
 
 T = TypeVar("T")
 #: What a command returns: its results for JSON, the peers' versions, its table, and the verdicts on its targets.
@@ -104,7 +104,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _steps(options: argparse.Namespace) -> Outcome:
-    workloads = _only(options, WORKLOADS.values(), lambda workload: workload.name)
+    workloads = _only(options, (*WORKLOADS.values(), *ENCODERS.values()), lambda workload: workload.name)
     comparisons, about = steps.compare(
         workloads, options.peers, options.threads, options.repeats, options.steps, not options.untuned
     )

@@ -15,6 +15,8 @@ def flops(call: Call) -> int:
         return 2 * d["N"] * d["I"] * d["O"]
     if call.kernel.name.startswith("conv2d"):
         return 2 * d["N"] * d["O"] * d["I"] * _taps(d, "H", "P") * _taps(d, "W", "Q")
+    if call.kernel.name.startswith("recurrence"):
+        return 2 * d["A"] * d["B"] * d["G"] * d["H"]
     return 0
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from itertools import cycle
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ from fastnn._kernels import Array
 from .costs import calls_in
 from .inputs import Call
 from .peer import SEED, Form
-from .workloads import BATCHES, Workload, batches, stacked, weights
+from .workloads import Workload, batches, stacked, weights
 
+#: fastnn's layers, of which a GRU returns what a classifier reads.
+_LAYERS = SimpleNamespace(**{**vars(fn), "GRU": partial(fn.GRU, returns="last")})
 BLOCK = 5e-4  #: seconds that one call of a replay should last
 
 
@@ -51,7 +54,7 @@ class FastnnPeer:
         if self.backend == "native":
             forms += [
                 self._form("captured", _captured(workload)),
-                self._form("captured epoch", _epoch(workload), steps=BATCHES),
+                self._form("captured epoch", _epoch(workload), steps=workload.count),
             ]
         return forms
 
@@ -75,7 +78,7 @@ def connect(backend: str, threads: int) -> FastnnPeer:
 
 
 def _model(workload: Workload) -> Any:
-    model = workload.build(fn)
+    model = workload.build(_LAYERS)
     model.load_state_dict(weights({name: p.shape for name, p in model.named_parameters()}), strict=False)
     return model
 
@@ -115,7 +118,7 @@ def _epoch(workload: Workload) -> Callable[[], float]:
 def _fitted(workload: Workload, x: Array, labels: Array, epochs: int) -> Callable[[], float]:
     def train() -> float:
         fn.init.torch_manual_seed(SEED)
-        model, optimizer = workload.build(fn), getattr(fn, workload.optimizer)(**workload.options)
+        model, optimizer = workload.build(_LAYERS), getattr(fn, workload.optimizer)(**workload.options)
         order: dict[str, Any] = {"shuffle": False, "drop_last": True}
         history = fn.fit(model, x, labels, optimizer=optimizer, batch_size=workload.batch, epochs=epochs, **order)
         return history.loss[-1]

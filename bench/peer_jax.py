@@ -21,7 +21,7 @@ from fastnn._kernels import Array
 
 from .inputs import Call
 from .peer import Form
-from .workloads import BATCHES, Workload, batches, weights
+from .workloads import Workload, batches, weights
 
 jax: Any = import_module("jax")
 jnp: Any = import_module("jax.numpy")
@@ -57,7 +57,9 @@ class JaxPeer:
         if not _able(workload) or workload.optimizer != "SGD" or not set(workload.options) <= OPTIONS:
             return []
         return [
-            Form(", ".join(filter(None, (name, layout))), threads, make(workload, layout, threads), steps=BATCHES)
+            Form(
+                ", ".join(filter(None, (name, layout))), threads, make(workload, layout, threads), steps=workload.count
+            )
             for layout, threads in product(_layouts(workload), self._threads())
             for name, make in (("jit", _queued), ("scan", _scanned))
             if (name, layout) != ("scan", "NCHW")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from itertools import cycle, product
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -92,13 +93,20 @@ def connect(backend: str, threads: int) -> TorchPeer:
     return TorchPeer(threads)
 
 
+def _gru(*args: Any) -> Any:
+    """A GRU that passes on the last hidden states of its last layer, side by side."""
+    module = torch.nn.GRU(*args)
+    module.register_forward_hook(lambda gru, x, returned: torch.cat([*returned[1][-1 - gru.bidirectional :]], 1))
+    return module
+
+
 def _formats(workload: Workload) -> dict[str, Any]:
     return FORMATS if len(workload.input) == 3 else {"": torch.contiguous_format}
 
 
 def _model(workload: Workload, memory_format: Any) -> Any:
     """The model with the weights that all peers begin with."""
-    model = workload.build(torch.nn)
+    model = workload.build(_LAYERS)
     values = weights({name: tuple(p.shape) for name, p in model.named_parameters()})
     model.load_state_dict({name: torch.from_numpy(value) for name, value in values.items()}, strict=False)
     return model.to(memory_format=memory_format) if memory_format is torch.channels_last else model
@@ -135,7 +143,7 @@ def _training(
 
     def train() -> float:
         torch.manual_seed(SEED)
-        model = workload.build(torch.nn).to(memory_format=memory_format)
+        model = workload.build(_LAYERS).to(memory_format=memory_format)
         optimizer = getattr(torch.optim, workload.optimizer)(model.parameters(), **workload.options, **update)
         for _ in range(epochs):
             total = torch.zeros(())
@@ -164,6 +172,49 @@ def _tensor(a: Array, memory_format: Any = None) -> Tensor:
     """The array as a tensor, sharing its memory unless images lie otherwise than the format says."""
     t = torch.from_numpy(a)
     return t.contiguous(memory_format=memory_format) if memory_format is not None and a.ndim == 4 else t
+
+
+class _Bert(torch.nn.Module):  # type: ignore[misc]
+    """The states of BERT's tokens, under Hugging Face's keys, by the functions that its own model calls."""
+
+    def __init__(self, words: int, E: int, layers: int, heads: int, width: int) -> None:
+        super().__init__()
+        nn, self.heads = torch.nn, heads
+
+        def output(inputs: int) -> Any:
+            return nn.ModuleDict({"dense": nn.Linear(inputs, E), "LayerNorm": nn.LayerNorm(E, 1e-12)})
+
+        def layer() -> Any:
+            projections = nn.ModuleDict({name: nn.Linear(E, E) for name in ("query", "key", "value")})
+            attention = nn.ModuleDict({"self": projections, "output": output(E)})
+            intermediate = nn.ModuleDict({"dense": nn.Linear(E, width)})
+            return nn.ModuleDict({"attention": attention, "intermediate": intermediate, "output": output(width)})
+
+        sizes = {"word": words, "position": 512, "token_type": 2}
+        tables = {f"{name}_embeddings": nn.Embedding(size, E) for name, size in sizes.items()}
+        self.embeddings = nn.ModuleDict({**tables, "LayerNorm": nn.LayerNorm(E, 1e-12)})
+        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(layer() for _ in range(layers))})
+
+    def forward(self, ids: Tensor) -> Tensor:
+        e = self.embeddings
+        places, types = torch.arange(ids.shape[1]), torch.zeros_like(ids)
+        x = e["word_embeddings"](ids) + e["token_type_embeddings"](types) + e["position_embeddings"](places)
+        x = e["LayerNorm"](x)
+        for layer in self.encoder["layer"]:
+            attention, output = layer["attention"], layer["output"]
+            q, key, value = (
+                attention["self"][name](x).unflatten(2, (self.heads, -1)).transpose(1, 2)
+                for name in ("query", "key", "value")
+            )
+            y = torch.nn.functional.scaled_dot_product_attention(q, key, value).transpose(1, 2).flatten(2)
+            x = attention["output"]["LayerNorm"](attention["output"]["dense"](y) + x)
+            h = torch.nn.functional.gelu(layer["intermediate"]["dense"](x))
+            x = output["LayerNorm"](output["dense"](h) + x)
+        return x
+
+
+#: ``torch.nn``, and what is not in it.
+_LAYERS = SimpleNamespace(**{**vars(torch.nn), "BertModel": _Bert, "GRU": _gru})
 
 
 # --- kernels: from a call and a memory format to a function without arguments ----------------------------------------

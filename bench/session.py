@@ -105,7 +105,7 @@ class Session:
         found: dict[str, list[float]] = {}
         for form in one_of_each_name(self._peer.step_forms(workload)):
             with self._in_force(form):
-                calls = range(BATCHES // form.steps)
+                calls = range(workload.count // form.steps)
                 found[form.name] = [float(np.mean([float(form.call()) for _ in calls])) for _ in range(EPOCHS)]
         return found
 

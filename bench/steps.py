@@ -1,15 +1,18 @@
-"""Training steps of fastnn and its peers, measured in turn."""
+"""Training steps of fastnn and its peers, and evaluations of encoders, measured in turn."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
+from .latency import check_same_classes, one_sample
 from .peers import OURS
 from .report import ratios
 from .rounds import Comparison, figure, in_turn, workers_of
 from .worker import Worker
-from .workloads import Workload
+from .workloads import ENCODERS, Workload
+
+EVALUATIONS = 3  #: of an encoder in a round, at most: each takes about a second
 
 
 def compare(
@@ -25,8 +28,13 @@ def compare(
 
 
 def _compare(workload: Workload, workers: Mapping[str, Worker], threads: int, rounds: int, steps: int) -> Comparison:
-    check_same_losses(workload, workers)
-    prepared = {peer: worker.prepare_step(workload.asked_of(peer)) for peer, worker in workers.items()}
+    if workload.name in ENCODERS:
+        check_same_classes(one_sample(workload), workers)
+        prepared = {peer: worker.prepare_prediction(workload) for peer, worker in workers.items()}
+        steps = min(steps, EVALUATIONS)
+    else:
+        check_same_losses(workload, workers)
+        prepared = {peer: worker.prepare_step(workload.asked_of(peer)) for peer, worker in workers.items()}
     able = {peer: found for peer, found in prepared.items() if found is not None}
     measures = {peer: partial(workers[peer].time_steps, found["form"], steps) for peer, found in able.items()}
     seconds = in_turn(measures, rounds)

@@ -16,7 +16,7 @@ from fastnn.courses.images import Split
 
 from .inputs import stored
 
-BATCHES = 16  #: how many batches a measurement goes through in turn
+BATCHES = 16  #: how many batches a measurement goes through in turn, unless a workload says otherwise
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Workload:
     """A network and how it is trained, on scores of ten classes and the mean cross-entropy.
 
     input: the shape of one sample. layers: (name of the class, its arguments), from the input to the scores.
-    optimizer: the name of the class; options: its arguments.
+    optimizer: the name of the class; options: its arguments. count: of batches. A GRU passes on the last hidden states
+    of its last layer, side by side.
     """
 
     name: str
@@ -33,10 +34,17 @@ class Workload:
     batch: int = 32
     optimizer: str = "SGD"
     options: Mapping[str, Any] = field(default_factory=lambda: {"lr": 0.1})
+    count: int = BATCHES
 
     def build(self, library: Any) -> Any:
-        """The model in a library that has ``Sequential`` and all the layers, as fastnn and ``torch.nn`` have."""
+        """The model in what has ``Sequential`` and all the layers; its GRU returns what `last` of `fastnn.GRU` is."""
         return library.Sequential(*(getattr(library, name)(*args) for name, *args in self.layers))
+
+    @property
+    def vocabulary(self) -> int | None:
+        """How many tokens there are, where x is made of these."""
+        name, *args = self.layers[0]
+        return args[0] if name == "BertModel" else None
 
     def as_json(self) -> dict[str, Any]:
         """What `from_json` makes the workload from."""
@@ -99,6 +107,15 @@ MNIST_CNN = Workload(
 )
 
 
+#: The classifier of a course's sentiment analysis, on vectors of a sentence encoder.
+GRU = Workload(
+    "2-layer bidirectional GRU 384-256, batch 32 of 128 steps",
+    (128, 384),
+    (("GRU", 384, 256, 2, True, True, 0.0, True), ("Linear", 512, 10)),
+    count=2,
+)
+
+
 def normalised(*widths: int, batch: int) -> Workload:
     """Blocks of Linear, ReLU, BatchNorm and Dropout, and a last Linear; by Adam."""
     layers: list[tuple[Any, ...]] = []
@@ -116,6 +133,14 @@ WORKLOADS = {
         _mlp(784, 10, 10),
         _mlp(3072, 50, 10, batch=200),
         normalised(784, 512, 128, 64, 10, batch=128),
+        GRU,
+    )
+}
+#: Networks that are only evaluated: all-MiniLM-L6-v2's shape, whose states, side by side, are its scores.
+ENCODERS = {
+    workload.name: workload
+    for workload in (
+        Workload("MiniLM encoder, 32 x 128 tokens", (128,), (("BertModel", 30522, 384, 6, 12, 1536), ("Flatten",))),
     )
 }
 #: What ``python -m bench scaling`` varies: title of the varied size, and the workload at each of its values.
@@ -127,16 +152,18 @@ SWEEPS = {
 
 
 def batches(workload: Workload, seed: int = 0) -> list[tuple[Array, Array]]:
-    """Random batches: x (batch, *input) float32, images channels-last in memory, and labels (batch,) int64.
+    """Random batches: x (batch, *input) float32, images channels-last in memory, or tokens; and labels (batch,), int64.
 
     Several, so that neither the branches of a kernel nor the network can learn one by heart.
     """
     rng = np.random.default_rng(seed)
     shape = (workload.batch, *workload.input)
-    return [
-        (_stored(rng.standard_normal(shape).astype(np.float32)), rng.integers(0, 10, workload.batch))
-        for _ in range(BATCHES)
-    ]
+    tokens = workload.vocabulary
+
+    def drawn() -> Array:
+        return rng.integers(0, tokens, shape) if tokens else _stored(rng.standard_normal(shape).astype(np.float32))
+
+    return [(drawn(), rng.integers(0, 10, workload.batch)) for _ in range(workload.count)]
 
 
 @cache
@@ -159,7 +186,7 @@ SAMPLES: dict[str, Callable[[], Split]] = {
 
 
 def stacked(workload: Workload) -> tuple[Array, Array]:
-    """All batches, one after the other in one array: x (BATCHES * batch, *input) and labels."""
+    """All batches, one after the other in one array: x (count * batch, *input) and labels."""
     x, labels = zip(*batches(workload), strict=True)
     return _stored(np.concatenate(x)), np.concatenate(labels)
 

@@ -147,6 +147,8 @@ SPECIAL: dict[str, dict[str, tuple[float, ...]]] = {
     "attention": {"q": (np.nan, np.inf, 0.0, 1e-39), "key": (np.nan, -np.inf, 0.0, 1e-39)},
     "attention_backward": {"dy": (0.0, 1e-39), "key": (0.0, 1e-39)},  # 0 * NaN, of what is left out, as above
     "zero_padding": {"x": _AWKWARD},
+    "linear_attention": {"q": (0.0, -0.0, 1e-39, -100.0), "key": (0.0, -0.0, -1e-39, -100.0)},
+    "mix_steps": {"x": (np.nan, np.inf, 0.0, 1e-39)},
     "batch_norm_statistics": {"x": (np.nan, np.inf, 0.0, 1e-39)},
     "batch_norm_update": {"mean": (np.nan, np.inf, 0.0, 1e-39), "var": (np.nan, np.inf, 0.0)},
     "batch_norm": {"x": (np.nan, np.inf, -np.inf, 0.0, 1e-39), "var": (np.nan, np.inf, 0.0, 1.0)},

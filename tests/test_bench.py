@@ -36,7 +36,7 @@ from bench.rounds import Comparison, Figure, in_turn  # noqa: E402
 from bench.scaling import Point, thread_counts  # noqa: E402
 from bench.session import Session  # noqa: E402
 from bench.worker import Worker, WorkerError  # noqa: E402
-from bench.workloads import BATCHES, WORKLOADS, Workload, batches, samples, stacked  # noqa: E402
+from bench.workloads import BATCHES, ENCODERS, WORKLOADS, Workload, batches, samples, stacked  # noqa: E402
 from fastnn._kernels import TABLE, backends, use_backend  # noqa: E402
 from fastnn.courses import fashion_fnn  # noqa: E402
 
@@ -600,7 +600,7 @@ def test_targets_are_met_or_not() -> None:
 def test_targets_name_what_there_is() -> None:
     data = targets.TARGETS
     assert {t["task"] for t in data["courses"]} <= set(courses.COURSES)
-    assert {t["task"] for t in (*data["steps"], *data["latency"]["prediction"])} <= set(WORKLOADS)
+    assert {t["task"] for t in (*data["steps"], *data["latency"]["prediction"])} <= {*WORKLOADS, *ENCODERS}
     assert {t["sweep"] for t in data["scaling"]} <= set(command.SWEEPS)
     for target in data["kernels"]:
         assert any(fnmatchcase(row, target["rows"]) for row in TABLE)

@@ -29,11 +29,14 @@ from fastnn.layers.layer import REGISTRY
 
 #: Layers that PyTorch does not have; their cases compare them with a module written by hand. Each with the reason.
 WITHOUT_TWIN = {
+    "BertModel": "Hugging Face's; compared with the package transformers",
     "Residual": "in PyTorch one writes x + body(x) oneself",
     "Parallel": "in PyTorch one writes the sum, torch.cat or the tuple of branches oneself",
     "RandomCrop": "torchvision's; drawn from other random numbers",
     "RandomHorizontalFlip": "torchvision's; drawn from other random numbers",
     "RandomShift": "torchvision's RandomAffine; drawn from other random numbers",
+    "LinearAttention": "written by hand, in its O(T²) form, with the parameters of MultiheadAttention",
+    "LowRankAttention": "written by hand, with the parameters of MultiheadAttention and two more",
     "Cutout": "torchvision's RandomErasing; drawn from other random numbers",
 }
 #: Losses made of other losses, which PyTorch does not have: what compares them with the same written by hand on every
@@ -262,6 +265,7 @@ NO_BATCH = {
     "softmax of one vector",
     "embedding, no samples",
     "gru, one step of no sequence",
+    "attention, no samples",
 }
 
 

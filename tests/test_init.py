@@ -59,6 +59,12 @@ LAYERS: dict[str, tuple[Callable[[], fn.Layer], Callable[[Any], Any]]] = {
         lambda: fn.Sequential(fn.Conv2d(1, 8, 3), fn.ReLU(), fn.Dropout(), fn.Flatten(), fn.Linear(32, 5)),
         lambda nn: nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Dropout(), nn.Flatten(), nn.Linear(32, 5)),
     ),
+    "attention": (lambda: fn.MultiheadAttention(12, 3), lambda nn: nn.MultiheadAttention(12, 3)),
+    "attention to others": (
+        lambda: fn.MultiheadAttention(12, 3, kdim=5, vdim=7, bias=False),
+        lambda nn: nn.MultiheadAttention(12, 3, kdim=5, vdim=7, bias=False),
+    ),
+    "transformer layer": (lambda: fn.TransformerEncoderLayer(8, 2, 9), lambda nn: nn.TransformerEncoderLayer(8, 2, 9)),
     "a large one": (lambda: fn.Linear(1600, 128), lambda nn: nn.Linear(1600, 128)),
 }
 

@@ -250,6 +250,7 @@ FUSED = ("conv2d_max_pool2d", "conv2d_max_pool2d_backward_data", "conv2d_max_poo
 #: Large enough for every way in which a backend may cut its work, into blocks, into parts and among threads.
 LARGE: tuple[tuple[tuple[str, ...], Sample], ...] = (
     (("linear", "linear_backward_data", "linear_backward_weights"), {"N": 200, "I": 300, "O": 150, "relu": False}),
+    (("linear_backward_data", "linear_backward_weights"), {"N": 1100, "I": 300, "O": 150}),
     (("linear",), {"N": 300, "I": 1100, "O": 70, "relu": True}),
     (("linear",), {"N": 150, "I": 900, "O": 20, "relu": True}),
     *(
@@ -324,6 +325,14 @@ LARGE: tuple[tuple[tuple[str, ...], Sample], ...] = (
     (
         ("attention", "attention_backward", "attention_dropout", "attention_dropout_backward"),
         {"N": 2, "T": 150, "S": 150, "E": 80, "A": 2, "heads": 2, "causal": True, "p": 0.2},
+    ),
+    (
+        ("linear_attention", "linear_attention_backward"),
+        {"N": 2, "T": 200, "S": 200, "E": 160, "A": 2, "heads": 2, "causal": True},
+    ),
+    (
+        ("mix_steps", "mix_steps_backward_data", "mix_steps_backward_weights"),
+        {"N": 3, "S": 200, "E": 150, "R": 40, "M": 300, "max_length": 300, "length": 200},
     ),
     (("zero_padding",), {"N": 70, "T": 30, "E": 100}),
     (("gather_rows",), {"M": 1000, "B": 900, "shape": (13, 17)}),

@@ -1,6 +1,7 @@
 """Layers: one family a file. A layer owns parameters and wires kernels; it does no arithmetic of its own."""
 
 from .activation import ELU, GELU, Identity, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
+from .attention import MultiheadAttention
 from .augment import Cutout, RandomCrop, RandomHorizontalFlip, RandomShift
 from .bert import BertModel
 from .branches import Parallel, Residual
@@ -11,12 +12,14 @@ from .embedding import Embedding
 from .fold import fold_batch_norm
 from .layer import Layer, register
 from .linear import Linear
+from .linear_attention import LinearAttention, LowRankAttention
 from .norm import BatchNorm1d, BatchNorm2d, LayerNorm
 from .padded import Padded
 from .parameter import Parameter
 from .pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 from .recurrent import GRU, LSTM, RNN
 from .shape import Flatten, Unflatten
+from .transformer import TransformerEncoderLayer
 
 __all__ = [
     "ELU",
@@ -41,8 +44,11 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LinearAttention",
     "LogSoftmax",
+    "LowRankAttention",
     "MaxPool2d",
+    "MultiheadAttention",
     "Padded",
     "Parallel",
     "Parameter",
@@ -57,6 +63,7 @@ __all__ = [
     "Softmax",
     "Softplus",
     "Tanh",
+    "TransformerEncoderLayer",
     "Unflatten",
     "fold_batch_norm",
     "register",

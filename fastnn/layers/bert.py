@@ -6,6 +6,7 @@ A layer is x = norm(x + attention(x)), then norm(x + dense(gelu(dense(x)))): nor
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +18,7 @@ from .._errors import DTypeError, ShapeError
 from .._kernels import Array
 from .activation import GELU, ReLU, Tanh
 from .containers import Sequential, trains
+from .drawn import Drawn
 from .dropout import Dropout
 from .embedding import Embedding
 from .layer import Backward, Layer, check_gradient, contiguous, register
@@ -113,13 +115,18 @@ class BertModel(Layer):
             check_lengths(lengths, len(ids), ids.shape[1], self.label)
         h, embeddings_backward = self.embeddings.forward_with(ids, token_type_ids, train)
         h, encoder_backward = self.encoder.forward(joined(h, lengths), train)
-        pools = self.returns == "pooled"
-        y, pooler_backward = self.pooler.forward(split(h)[0], train) if pools else (h, None)
+        states, pools = split(h)[0], self.returns == "pooled"
+        if lengths is not None and not pools:
+            states = k.zero_padding(states, lengths, out=states)
+        y, pooler_backward = self.pooler.forward(states, train) if pools else (joined(states, lengths), None)
 
         def backward(dy: Array, need_dx: bool = True) -> None:
+            check_gradient(self, dy, split(y)[0].shape)
             below = trains(self.embeddings, self.encoder)
             if pooler_backward is not None:
                 dy = pooler_backward(dy, need_dx=below)
+            elif lengths is not None:
+                dy = k.zero_padding(dy, lengths)
             if below:
                 dy = encoder_backward(dy, need_dx=trains(self.embeddings))
             if trains(self.embeddings):
@@ -254,32 +261,41 @@ class _Attention(Layer):
         return joined(y, lengths), backward
 
 
-class _SelfAttention(Layer):
+class _SelfAttention(Drawn):
     """Each token's mean of all values, weighted by the softmax of how well their keys answer its query."""
 
     takes_padded = True
 
     def __init__(self, E: int, heads: int, p: float, dtype: str) -> None:
+        super().__init__()
         self.heads, self.p = int(heads), float(p)
         self.query, self.key, self.value = (Linear(E, E, dtype=dtype) for _ in range(3))
 
     def forward(self, x: Any, train: bool = False) -> tuple[Any, Backward]:
         """x: (N, T, E) or `Padded`."""
         x, lengths = split(x)
-        parts = [layer.forward(x, train) for layer in (self.query, self.key, self.value)]
-        q, key, value = (part for part, _ in parts)
+        parts, backwards = zip(*(layer.forward(x, train) for layer in (self.query, self.key, self.value)), strict=True)
         mask = None if lengths is None else k.key_mask(lengths, None, length=x.shape[1])
-        y, logsumexp = k.attention(q, key, value, mask, heads=self.heads, causal=0)
+        y, attention_backward = self._attend((*parts, mask), train)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            gradients = k.attention_backward(dy, q, key, value, mask, y, logsumexp, heads=self.heads, causal=0)
-            total = None
-            for (_, part_backward), gradient in zip(parts, gradients, strict=True):
+            total: Array | None = None
+            for part_backward, gradient in zip(backwards, attention_backward(dy), strict=True):
                 dx = part_backward(gradient, need_dx)
                 total = dx if total is None else k.add(total, dx, relu=False, out=total)
             return total
 
         return joined(y, lengths), backward
+
+    def _attend(self, given: tuple[Any, ...], train: bool) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
+        """given: queries, keys and values (N, T, E), and where there are keys (N, T)."""
+        how: dict[str, Any] = {"heads": self.heads, "causal": False}
+        if not train or self.p == 0:
+            y, logsumexp = k.attention(*given, **how)
+            return y, lambda dy: k.attention_backward(dy, *given, y, logsumexp, **how)
+        drawn, how["p"] = k.next_key(self.state), self.p
+        y, logsumexp = k.attention_dropout(*given, drawn, **how)
+        return y, lambda dy: k.attention_dropout_backward(dy, *given, y, logsumexp, drawn, **how)
 
 
 class _Intermediate(Layer):
@@ -329,7 +345,6 @@ class _Pooler(Layer):
         y, activation_backward = self.activation.forward(h, train)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
-            check_gradient(self, dy, y.shape)
             dfirst = dense_backward(activation_backward(contiguous(dy)), need_dx)
             if not need_dx:
                 return None

@@ -85,18 +85,23 @@ class Sequential(Container):
 
     def forward(self, x: Any, train: bool = False) -> tuple[Any, Backward]:
         """x, or `Padded`, through all layers; the backward stops below the lowest that has something to train."""
-        done: list[tuple[Sequence[Layer], Backward]] = []
-        for group, forward in steps(list(self._layers.values())):
-            x, step = through(group[0], forward, x, train)
-            done.append((group, step))
+        return chain(list(self._layers.values()), x, train)
 
-        def backward(dy: Any, need_dx: bool = True) -> Any:
-            lowest = 0 if need_dx else _lowest_trained(group for group, _ in done)
-            for i in range(len(done) - 1, lowest - 1, -1):
-                dy = done[i][1](dy, need_dx=need_dx or i > lowest)
-            return dy if need_dx else None
 
-        return x, backward
+def chain(layers: Sequence[Layer], x: Any, train: bool) -> tuple[Any, Backward]:
+    """x through layers one after the other, as `Sequential` does it."""
+    done: list[tuple[Sequence[Layer], Backward]] = []
+    for group, forward in steps(layers):
+        x, step = through(group[0], forward, x, train)
+        done.append((group, step))
+
+    def backward(dy: Any, need_dx: bool = True) -> Any:
+        lowest = 0 if need_dx else _lowest_trained(group for group, _ in done)
+        for i in range(len(done) - 1, lowest - 1, -1):
+            dy = done[i][1](dy, need_dx=need_dx or i > lowest)
+        return dy if need_dx else None
+
+    return x, backward
 
 
 def trains(*layers: Layer | None) -> bool:

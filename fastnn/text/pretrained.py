@@ -147,8 +147,11 @@ def _model(config: Mapping[str, Any], data: bytes, file: Path) -> BertModel:
     """A model of this shape with the weights of the file."""
     try:
         weights = _named(from_bytes(data)[0])
+        words, vocabulary = len(weights[_WORDS]), config.get("vocab_size", 30522)
+        if words != vocabulary:
+            raise ValueError(f"expected {vocabulary} words in {_WORDS}, got {words}")
         pooler = any(key.startswith("pooler.") for key in weights)
-        with init.blank(sum(a.size for a in weights.values())):  # so wrong numbers in config.json take no memory
+        with init.blank(2 * sum(a.size for a in weights.values())):  # so wrong numbers in config.json take no memory
             model = BertModel(**config, add_pooling_layer=pooler)
         model.load_state_dict(weights)
     except CheckpointError as error:

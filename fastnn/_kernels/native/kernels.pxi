@@ -8,6 +8,7 @@ include "activation.pxi"
 include "branches.pxi"
 include "dropout.pxi"
 include "attention.pxi"
+include "linear_attention.pxi"
 include "norm.pxi"
 include "embedding.pxi"
 include "recurrence.pxi"
@@ -51,6 +52,7 @@ def kernels():
         **branches_kernels(),
         **dropout_kernels(),
         **attention_kernels(),
+        **linear_attention_kernels(),
         **norm_kernels(),
         **embedding_kernels(),
         **recurrence_kernels(),

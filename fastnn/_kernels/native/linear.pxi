@@ -121,14 +121,18 @@ cdef inline void sum_rows(real* total, const real* x, Py_ssize_t rows, Py_ssize_
         sum_rows_f64(total, x, rows, cols, ld, add)
 
 
-# --- forward: x transposed, so that an outer-product tile has the batch along its vectors; a few rows or outputs, which do
-# not repay that, by dot products.
+# --- forward: x transposed, so that an outer-product tile has the batch along its vectors; where that is less to transpose,
+# the weights, with the outputs along the vectors; a few rows or outputs, which repay neither, by dot products.
 
 cdef enum:
     ROW_BLOCK = 64  # of a task's rows: enough for the other operand to be read once for many of them
     DOT_BLOCK = 16
     OUT_BLOCK = 32
     DEPTH = 1024  # of a panel of x, transposed: 256 KB at most
+    TURN_ROWS = 256    # that repay turning the weights, and outputs; as in table/linear.py
+    TURN_OUTS = 64
+    BLOCK_ROWS = 192   # of x that stay in the second-level cache, by so much of their depth, beside a panel of weights
+    BLOCK_DEPTH = 512
 
 
 cdef inline bint transposes(real* of_type, const linear_sizes* g) noexcept nogil:
@@ -185,11 +189,51 @@ cdef void linear_dot_task(real* y, const call_t* c, Py_ssize_t task, int thread)
         least(DOT_BLOCK, g.O - o), g.I, bias + o if bias != NULL else NULL, g.relu)
 
 
+cdef inline bint turns_weights(const linear_sizes* g) noexcept nogil:
+    """As in table/linear.py."""
+    return g.N >= TURN_ROWS and g.O >= TURN_OUTS and g.N * (g.I + g.O) >= 2 * g.I * g.O
+
+
+cdef void turn_weights_task(real* packed, const call_t* c, Py_ssize_t panel, int thread) noexcept nogil:
+    """A panel of weights, transposed: as many outputs as the widest tile has columns side by side."""
+    cdef const linear_sizes* g = <const linear_sizes*>c.n
+    cdef Py_ssize_t o = panel * column_block(packed), outs = least(column_block(packed), g.O - o)
+    transpose[real](<real*>c.shared + o * g.I, outs, <const real*>c.p[2] + o * g.I, g.I, outs, g.I, NULL, False, False)
+
+
+cdef inline Py_ssize_t linear_blocks(const linear_sizes* g) noexcept nogil:
+    return most(ceil_div(g.N, BLOCK_ROWS), 8)
+
+
+cdef void linear_rows_task(real* y, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
+    """Some rows, which stay near while panel after panel of the weights comes by."""
+    cdef const linear_sizes* g = <const linear_sizes*>c.n
+    cdef Py_ssize_t n = cut(g.N, linear_blocks(g), task), rows = cut(g.N, linear_blocks(g), task + 1) - n, width = column_block(y)
+    cdef Py_ssize_t stretches = most(1, ceil_div(g.I, BLOCK_DEPTH)), s, i, j, o, zero = 0
+    cdef const real* bias = <const real*>c.p[3]
+    cdef grid_t d
+    d.rows = d.run = rows
+    d.runs = d.taps = d.ak = 1
+    d.ta = d.tb = &zero
+    d.ai, d.ci, d.aj, d.an, d.cj, d.cn = g.I, g.O, 0, 0, 0, 0
+    for s in range(stretches):
+        i = cut(g.I, stretches, s)
+        d.depth, d.add, d.relu = cut(g.I, stretches, s + 1) - i, s > 0, g.relu and s == stretches - 1
+        for j in range(ceil_div(g.O, width)):
+            o = j * width
+            d.cols = d.bk = least(width, g.O - o)
+            outer_grid[real](&d, y + n * g.O + o, <const real*>c.p[1] + n * g.I + i, <const real*>c.shared + o * g.I + i * d.bk,
+                             bias + o if bias != NULL else NULL)
+
+
 cdef void linear(real* y, const call_t* c) noexcept nogil:
     cdef const linear_sizes* g = <const linear_sizes*>c.n
     cdef Py_ssize_t panels = ceil_div(g.N, column_block(y))
     cdef double work = FLOP * 2 * g.N * g.I * g.O
-    if transposes(y, g):
+    if turns_weights(g):
+        parallel(<task_fn>turn_weights_task[real], c, ceil_div(g.O, column_block(y)), 2 * BYTE * sizeof(real) * g.I * g.O)
+        parallel(<task_fn>linear_rows_task[real], c, linear_blocks(g), work)
+    elif transposes(y, g):
         parallel(<task_fn>linear_outer_task[real], c, panels * out_parts(g, panels), work)
     else:
         parallel(<task_fn>linear_dot_task[real], c, ceil_div(g.N, ROW_BLOCK) * ceil_div(g.O, DOT_BLOCK), work)
@@ -199,17 +243,25 @@ cdef void linear(real* y, const call_t* c) noexcept nogil:
 
 cdef enum:
     PANEL_DEPTH = 128  # of a panel of the other operand: 32 KB, for the first-level cache
-    PANELS = 4         # that are copied at a time, at most: so much of a row in one go
+    PANELS = 8         # that are copied at a time, at most: so much of a row in one go
     PANEL_TASKS = 12   # at least, where there are as many: each task copies its panels for itself
     PANEL_ROWS = 48    # of the result that repay the copy
+    MANY = 1024        # samples, from which on tasks are rows of the result by all its columns if PANELS panels hold them
+    MANY_ROWS = 256    # of such a task, at most: what is read of both operands and the result stay in the second-level cache
     FEW_ROWS = 12      # that repay it where B's rows lie multiples of ALIAS bytes apart, and so share a few cache lines
     ALIAS = 1024
 
 
 cdef void panel_product(real* c, Py_ssize_t ci, const real* a, Py_ssize_t ai, Py_ssize_t ak, const real* b, Py_ssize_t bk,
                         Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t depth, bint add, real* panels) noexcept nogil:
-    """As `outer`, a stretch of the depth at a time, for which the columns of B are copied side by side if that pays."""
+    """As `outer`, a stretch of the depth at a time, for which the columns of B are copied side by side if that pays.
+
+    The rows of A are as well, if they lie across memory and the products are many.
+    """
     cdef Py_ssize_t stretches = most(1, ceil_div(depth, PANEL_DEPTH)), width = column_block(c), s, k, count, j
+    cdef bint turns = ai == 1 and depth >= MANY and cols > width
+    cdef real* turned = panels + PANEL_DEPTH * PANELS * width
+    cdef const real* stretch
     if rows < (PANEL_ROWS if bk * <Py_ssize_t>sizeof(real) % ALIAS else FEW_ROWS):
         outer[real](c, ci, a, ai, ak, b, bk, rows, cols, depth, add)
         return
@@ -220,21 +272,28 @@ cdef void panel_product(real* c, Py_ssize_t ci, const real* a, Py_ssize_t ai, Py
             pack_f32(panels, width, b + k * bk, bk, count, cols)
         else:
             pack_f64(panels, width, b + k * bk, bk, count, cols)
+        stretch = a + k * ak
+        if turns:
+            transpose[real](turned, count, stretch, ak, count, rows, NULL, False, False)
+            stretch = turned
         for j in range(ceil_div(cols, width)):
-            outer[real](c + j * width, ci, a + k * ak, ai, ak, panels + j * width * count, least(width, cols - j * width),
-                        rows, least(width, cols - j * width), count, add or s > 0)
+            outer[real](c + j * width, ci, stretch, count if turns else ai, 1 if turns else ak, panels + j * width * count,
+                        least(width, cols - j * width), rows, least(width, cols - j * width), count, add or s > 0)
 
 
 cdef struct cuts_t:  # of the result: the columns of one task, how many tasks go across, how many down
     Py_ssize_t cols, across, down
 
 
-cdef inline cuts_t cuts(real* of_type, Py_ssize_t rows, Py_ssize_t cols) noexcept nogil:
+cdef inline cuts_t cuts(real* of_type, const linear_sizes* g, Py_ssize_t rows, Py_ssize_t cols) noexcept nogil:
     cdef cuts_t t
     cdef Py_ssize_t panels = ceil_div(cols, column_block(of_type))
-    t.cols = column_block(of_type) * most(1, least(PANELS, panels // 8))
+    cdef bint many = g.N >= MANY
+    t.cols = column_block(of_type) * most(1, ceil_div(panels, most(1, ceil_div(panels, PANELS))) if many else least(4, panels // 8))
     t.across = most(1, ceil_div(cols, t.cols))
     t.down = most(1, least(ceil_div(rows, ROW_BLOCK), ceil_div(PANEL_TASKS, t.across)))
+    if many:
+        t.down = most(least(ceil_div(rows, ROW_BLOCK), ceil_div(4, t.across)), ceil_div(rows, MANY_ROWS))
     return t
 
 
@@ -242,7 +301,7 @@ cdef void linear_backward_data_task(real* dx, const call_t* c, Py_ssize_t task, 
     cdef const linear_sizes* g = <const linear_sizes*>c.n
     cdef const real* dy = <const real*>c.p[1]
     cdef const real* weight = <const real*>c.p[2]
-    cdef cuts_t t = cuts(dx, g.N, g.I)
+    cdef cuts_t t = cuts(dx, g, g.N, g.I)
     cdef Py_ssize_t i = task % t.across * t.cols, n = cut(g.N, t.down, task // t.across)
     panel_product(dx + n * g.I + i, g.I, dy + n * g.O, g.O, 1, weight + i, g.I, cut(g.N, t.down, task // t.across + 1) - n,
                   least(t.cols, g.I - i), g.O, c.add & 1, <real*>(c.own + thread * c.own_size))
@@ -250,7 +309,7 @@ cdef void linear_backward_data_task(real* dx, const call_t* c, Py_ssize_t task, 
 
 cdef void linear_backward_data(real* dx, const call_t* c) noexcept nogil:
     cdef const linear_sizes* g = <const linear_sizes*>c.n
-    cdef cuts_t t = cuts(dx, g.N, g.I)
+    cdef cuts_t t = cuts(dx, g, g.N, g.I)
     parallel(<task_fn>linear_backward_data_task[real], c, t.across * t.down, FLOP * 2 * g.N * g.I * g.O)
 
 
@@ -260,7 +319,7 @@ cdef void linear_backward_weights_task(real* dweight, const call_t* c, Py_ssize_
     cdef real* dbias = <real*>c.p[1]
     cdef const real* dy = <const real*>c.p[2]
     cdef const real* x = <const real*>c.p[3]
-    cdef cuts_t t = cuts(dweight, g.O, g.I)
+    cdef cuts_t t = cuts(dweight, g, g.O, g.I)
     cdef Py_ssize_t i = task % t.across * t.cols, o = cut(g.O, t.down, task // t.across)
     cdef Py_ssize_t rows = cut(g.O, t.down, task // t.across + 1) - o
     if dweight != NULL:
@@ -272,7 +331,7 @@ cdef void linear_backward_weights_task(real* dweight, const call_t* c, Py_ssize_
 
 cdef void linear_backward_weights(real* dweight, const call_t* c) noexcept nogil:
     cdef const linear_sizes* g = <const linear_sizes*>c.n
-    cdef cuts_t t = cuts(dweight, g.O, g.I)
+    cdef cuts_t t = cuts(dweight, g, g.O, g.I)
     parallel(<task_fn>linear_backward_weights_task[real], c, t.across * t.down, FLOP * 2 * g.N * g.I * g.O)
 
 

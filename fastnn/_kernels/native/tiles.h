@@ -48,8 +48,9 @@ static parallel_fn parallel;
 #include "losses_of.h"
 #include "optim_of.h"
 #include "activation_of.h"
-#include "attention_of.h"
 #include "recurrence_of.h"
+#include "attention_of.h"
+#include "linear_attention_of.h"
 #include "vec_end.h"
 
 #define FLOAT64
@@ -69,8 +70,9 @@ static parallel_fn parallel;
 #include "losses_of.h"
 #include "optim_of.h"
 #include "activation_of.h"
-#include "attention_of.h"
 #include "recurrence_of.h"
+#include "attention_of.h"
+#include "linear_attention_of.h"
 #include "vec_end.h"
 #undef FLOAT64
 

@@ -11,25 +11,28 @@ from .dropout import dropout
 def split_heads(x: Array, heads: int) -> Array:
     """(N, T, E) as (N, heads, T, E / heads)."""
     N, T, E = x.shape
-    return x.reshape(N, T, heads, E // heads).transpose(0, 2, 1, 3)
+    split: Array = x.reshape(N, T, heads, E // heads).transpose(0, 2, 1, 3)
+    return split
 
 
 def join_heads(x: Array) -> Array:
     """(N, heads, T, D) as (N, T, heads * D)."""
     N, heads, T, D = x.shape
-    return x.transpose(0, 2, 1, 3).reshape(N, T, heads * D)
+    joined: Array = x.transpose(0, 2, 1, 3).reshape(N, T, heads * D)
+    return joined
 
 
 def _scores(q: Array, key: Array, mask: Array | None, heads: int, causal: bool) -> Array:
     """q keyᵀ / sqrt(E / heads) of each head, -inf where a key may not be attended: (N, heads, T, S)."""
     (N, T, E), S = q.shape, key.shape[1]
-    scores = split_heads(q, heads) @ split_heads(key, heads).swapaxes(2, 3) * q.dtype.type((E // heads) ** -0.5)
+    scores: Array = split_heads(q, heads) @ split_heads(key, heads).swapaxes(2, 3) * q.dtype.type((E // heads) ** -0.5)
     allowed = np.ones((N, 1, T, S), bool)
     if mask is not None:
         allowed &= mask[:, None, None, :]
     if causal:
         allowed &= np.tri(T, S, dtype=bool)
-    return np.where(allowed, scores, q.dtype.type(-np.inf))
+    scores[~np.broadcast_to(allowed, scores.shape)] = -np.inf
+    return scores
 
 
 def attention(

@@ -14,14 +14,14 @@ from ..kernel import Arg, Array, Dims, Kernel, array
 _KEYS, _QUERIES = 64, 64  # of a block and of a panel, at most; as in native/attention.pxi
 
 
-def _heads(d: Dims, p: Mapping[str, Any]) -> None:
+def heads_divide(d: Dims, p: Mapping[str, Any]) -> None:
     d["A"] = p["heads"]
     if d["A"] < 1 or d["E"] < 1 or d["E"] % d["A"]:
         raise ShapeError(f"attention: expected heads that divide E={d['E']}, got {d['A']}")
 
 
 def _dropping(d: Dims, p: Mapping[str, Any]) -> None:
-    _heads(d, p)
+    heads_divide(d, p)
     if not 0 <= p["p"] <= 1:
         raise ValueError(f"expected p from 0 to 1, got {p['p']}")
 
@@ -56,8 +56,8 @@ def _logarithms(rng: np.random.Generator, shape: tuple[int, ...], d: Mapping[str
     return drawn
 
 
-_Q, _KEY, _VALUE = array("q", "N T E"), array("key", "N S E"), array("value", "N S E")
-_MASK = array("mask", "N S", dtype="bool", optional=True, values=_some_masked)
+Q, KEY, VALUE = array("q", "N T E"), array("key", "N S E"), array("value", "N S E")
+MASK = array("mask", "N S", dtype="bool", optional=True, values=_some_masked)
 _LENGTHS = array("lengths", "N", dtype="int64", values=_any_length)
 _SAMPLES = tuple(
     {"N": n, "T": t, "S": s, "E": a * e, "A": a, "heads": a, "causal": causal, "p": 0.3}
@@ -77,14 +77,14 @@ def _pair(name: str, dropout: tuple[Arg, ...] = ()) -> list[Kernel]:
         "sizes": ("N", "T", "S", "E"),
         "ints": ("heads", "causal"),
         "floats": ("p",) if dropout else (),
-        "derive": _dropping if dropout else _heads,
+        "derive": _dropping if dropout else heads_divide,
         "samples": _SAMPLES,
     }
     logsumexp = array("logsumexp", "N A T", optional=True, values=_logarithms)
     return [
         Kernel(
             name,
-            inputs=(_Q, _KEY, _VALUE, _MASK, *dropout),
+            inputs=(Q, KEY, VALUE, MASK, *dropout),
             outputs=(array("y", "N T E"), logsumexp),
             scratch=_rows(2, 1, bool(dropout)),
             tolerance=(1e-5, 1e-13),
@@ -94,10 +94,10 @@ def _pair(name: str, dropout: tuple[Arg, ...] = ()) -> list[Kernel]:
             f"{name}_backward",
             inputs=(
                 array("dy", "N T E"),
-                _Q,
-                _KEY,
-                _VALUE,
-                _MASK,
+                Q,
+                KEY,
+                VALUE,
+                MASK,
                 array("y", "N T E"),
                 replace(logsumexp, optional=False),
                 *dropout,

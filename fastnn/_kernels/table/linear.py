@@ -4,20 +4,36 @@ from __future__ import annotations
 
 from ..kernel import Dims, Kernel, array
 
+TURN_ROWS = 256  #: from which on, and from so many outputs, weights are transposed; constants of native/linear.pxi
+TURN_OUTS = 64
+
 
 def _linear_scratch(d: Dims, real: int) -> tuple[int, int]:
-    """Panels of 256 bytes: one of y transposed, 32 outputs; one of x transposed."""
+    """The weights, transposed; or panels of 256 bytes: one of y transposed, 32 outputs; one of x transposed."""
+    weights = d["I"] * d["O"]
+    if d["N"] >= TURN_ROWS and d["O"] >= TURN_OUTS and d["N"] * (d["I"] + d["O"]) >= 2 * weights:
+        return real * weights, 0
     return 0, 256 * (32 + min(d["I"], 1024))
 
 
 def _linear_backward_scratch(d: Dims, real: int) -> tuple[int, int]:
-    """128 rows of four panels, each as wide as the widest tile, of weights or inputs."""
-    return 0, 128 * 4 * 256
+    """128 rows of eight panels, each as wide as the widest tile, of weights or inputs; 256 rows of the other, turned."""
+    return 0, 128 * (8 * 256 + 256 * real)
 
 
 _LINEAR = tuple(
     {"N": n, "I": i, "O": o}
-    for n, i, o in ((1, 1, 1), (2, 3, 5), (7, 17, 10), (32, 65, 33), (5, 130, 70), (0, 4, 3), (33, 16, 64), (3, 0, 2))
+    for n, i, o in (
+        (1, 1, 1),
+        (2, 3, 5),
+        (7, 17, 10),
+        (32, 65, 33),
+        (5, 130, 70),
+        (0, 4, 3),
+        (33, 16, 64),
+        (3, 0, 2),
+        (260, 19, 73),
+    )
 )
 
 ROWS = (
