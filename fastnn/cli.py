@@ -1,4 +1,4 @@
-"""The command ``fastnn``: train an example network, reproduce a course's result, describe the installation.
+"""The command ``fastnn``: train an example, reproduce a course's result, rate texts, describe the installation.
 
 Results go to standard output, progress and errors to standard error. Exit status: 0; 1 if a check of a reproduction
 does not hold; 2 for bad usage or input, after one line that says what is wrong, and if one of all reproductions could
@@ -141,6 +141,27 @@ def _reproduce(arguments: argparse.Namespace) -> int:
     return command.run(arguments)
 
 
+def _sentiment(arguments: argparse.Namespace) -> int:
+    """Rate texts, or the lines of standard input, by what `reproduce imdb-sentiment` has trained."""
+    from .courses.report import to_json
+    from .courses.sentiment import Classifier
+
+    _set_threads(arguments.threads)
+    classifier = Classifier.load(arguments.model, arguments.encoder)
+    texts = arguments.text or [line.rstrip("\r\n") for line in sys.stdin or () if line.strip()]
+    if not texts:
+        raise ValueError("sentiment: expected a text, or lines on standard input")
+    ratings = classifier.rate(texts).tolist()
+    if arguments.json:
+        rated = [{"text": text, "positive": rating} for text, rating in zip(texts, ratings, strict=True)]
+        print(to_json({"encoder": classifier.encoder.name, "texts": rated}))
+        return 0
+    print(f"fastnn: encoder {classifier.encoder.name}", file=sys.stderr)
+    for text, rating in zip(texts, ratings, strict=True):
+        print(f"{rating:.3f} {' '.join(text.split())}")
+    return 0
+
+
 def _info(arguments: argparse.Namespace) -> int:
     """Describe the installation."""
     from ._machine import cpu_model, package_version
@@ -218,6 +239,8 @@ RECIPES = {
     "fashion-mnist": Recipe(_load_fashion_mnist, _mnist_network, epochs=5, lr=0.01),
 }
 
+_ENCODER = "the folder of a BERT, or its name"
+
 #: The package that each extra brings, and its module.
 EXTRAS = {
     "plot": ("matplotlib", "matplotlib"),
@@ -282,13 +305,28 @@ def _parser() -> argparse.ArgumentParser:
         "--course-mistake", action="store_true", help="fashion-fnn: more on what the course's way of evaluating costs"
     )
 
+    reproduce.add_argument("--encoder", metavar="DIR", help=f"imdb-sentiment: {_ENCODER}")
+    reproduce.add_argument("--limit", type=_whole(10), metavar="N", help="imdb-sentiment: so many reviews only")
+    reproduce.add_argument("--cache", type=Path, metavar="DIR", help="imdb-sentiment: where to keep states of tokens")
+    reproduce.add_argument(
+        "--cache-limit", type=_positive, metavar="GB", help="imdb-sentiment: what they may take there (default: 16)"
+    )
+
+    sentiment = commands.add_parser("sentiment", help="rate texts: how probably each of them is positive")
+    sentiment.set_defaults(run=_sentiment)
+    sentiment.add_argument("text", nargs="*", metavar="TEXT", help="default: the lines of standard input")
+    trained = "what reproduce imdb-sentiment wrote (default: %(default)s)"
+    sentiment.add_argument("--model", type=Path, default=Path("imdb-sentiment"), metavar="DIR", help=trained)
+    sentiment.add_argument("--encoder", metavar="DIR", help=f"where it is now: {_ENCODER}")
+
     info = commands.add_parser("info", help="describe the installation")
     info.set_defaults(run=_info)
     for command, default in ((train, "depends on the data"), (reproduce, "the course's")):
         command.add_argument("--epochs", type=_whole(1), metavar="N", help=f"passes over the data (default: {default})")
-        command.add_argument("--threads", type=_whole(1), metavar="T", help="default: one per physical core")
         command.add_argument("--no-download", dest="download", action="store_false", help="never use the network")
-    for command in (train, reproduce, info):
+    for command in (train, reproduce, sentiment):
+        command.add_argument("--threads", type=_whole(1), metavar="T", help="default: one per physical core")
+    for command in (train, reproduce, sentiment, info):
         command.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     return parser
 

@@ -476,6 +476,9 @@ def test_unknown_results_list_the_known(run: Run, arguments: tuple[str, ...]) ->
         (("train", "--bogus"), "--bogus"),
         (("info", "--bogus"), "--bogus"),
         (("reproduce", "mnist-cnn", "--epochs", "0"), "at least 1"),
+        (("reproduce", "imdb-sentiment", "--limit", "9"), "at least 10, got '9'"),
+        (("reproduce", "mnist-cnn", "--limit", "10"), "mnist-cnn takes no limit"),
+        (("sentiment", "a text", "--model", "nowhere"), "nowhere: no network for sentiment"),
     ],
 )
 def test_bad_usage(run: Run, arguments: tuple[str, ...], word: str) -> None:
@@ -544,8 +547,8 @@ def test_info_of_what_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_version_and_help(run: Run) -> None:
     assert run("--version") == (0, f"fastnn {fn.__version__}\n", "")
-    for arguments in (["--help"], ["train", "--help"], ["reproduce", "--help"], ["info", "--help"]):
-        done = run(*arguments)
+    for arguments in ([], ["train"], ["reproduce"], ["sentiment"], ["info"]):
+        done = run(*arguments, "--help")
         assert done.status == 0 and done.out.startswith("usage: fastnn") and done.err == ""
 
 
@@ -572,6 +575,7 @@ def test_a_reader_that_goes_away() -> None:
         ("import fastnn", {"argparse", "tqdm", "numba", "torch", "matplotlib", "sklearn"}),
         ("from fastnn.cli import main; main(['info'])", {"tqdm", "numba", "torch", "matplotlib", "sklearn"}),
         ("from fastnn.cli import main; main(['reproduce', '--list'])", {"tqdm", "matplotlib", "sklearn"}),
+        ("from fastnn.courses import sentiment", {"tqdm", "tokenizers", "torch", "matplotlib", "sklearn"}),
     ],
 )
 def test_nothing_heavy_is_imported_in_vain(statement: str, absent: set[str]) -> None:

@@ -1,4 +1,4 @@
-"""Fashion-MNIST and CIFAR-10: every form in which they come, and what is in a file that means harm."""
+"""Fashion-MNIST, CIFAR-10 and IMDB: every form in which they come, and what is in a file that means harm."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastnn as fn
-from fastnn.data import cifar10, fashion_mnist
+from fastnn.data import cifar10, fashion_mnist, imdb
 from fastnn.data.files import DataError, DataNotFoundError, FileSet, KnownFile
 from fastnn.data.plain_pickle import PlainPickleError, loads
 
 cifar = importlib.import_module("fastnn.data.cifar10")
 fashion = importlib.import_module("fastnn.data.fashion_mnist")
+reviews = importlib.import_module("fastnn.data.imdb")
 
 REAL = Path(os.environ.get("FASTNN_DATA", ""))  # before the fixture below takes it away
 needs_real = pytest.mark.skipif(not (REAL / "cifar-10").is_dir(), reason="FASTNN_DATA does not hold CIFAR-10")
@@ -162,6 +163,7 @@ def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "*")
     forms = {form._replace(mirrors=()): read for form, read in cifar.FORMS.items()}
     monkeypatch.setattr(cifar, "FORMS", forms)
+    monkeypatch.setattr(reviews, "FORMS", {form._replace(mirrors=()): read for form, read in reviews.FORMS.items()})
     monkeypatch.setattr(fashion, "FILES", fashion.FILES._replace(mirrors=()))
 
 
@@ -432,6 +434,124 @@ def test_any_error_of_a_reader_of_labels_names_the_file(
     monkeypatch.setattr(np, "load", broken)
     with pytest.raises(DataError, match=r"labels\.npz: not a file of labels: so$"):
         cifar._labels(tmp_path / "labels.npz")
+
+
+# --- IMDB -------------------------------------------------------------------------------------------------------------
+
+#: (label, number, text) of each review, in order; a tab and a line separator of Unicode are part of a text.
+REVIEWS = {
+    "train": [(0, 0, "Bad.<br />Not\tgood."), (0, 2, "Dull\u2028again"), (0, 10, "Worse"), (1, 1, "Très bien")],
+    "test": [(0, 3, "No."), (1, 0, "Yes!"), (1, 7, "")],
+}
+
+
+def review_files() -> dict[str, bytes]:
+    """As in the original archive, in no order, with what is to be left out."""
+    files = {"aclImdb/README": b"\xff", "aclImdb/train/unsup/0_0.txt": b"\xff", "aclImdb/train/pos": b"x"}
+    for part, rows in REVIEWS.items():
+        for label, number, text in reversed(rows):
+            rating = 7 if label else 3
+            files[f"aclImdb/{part}/{'pos' if label else 'neg'}/{number}_{rating}.txt"] = text.encode()
+    return files
+
+
+def review_table(part: str) -> bytes:
+    lines = (f"{label}\t{7 if label else 3}\t{number}\t{text}\n" for label, number, text in REVIEWS[part])
+    return "".join(lines).encode()
+
+
+IMDB = {
+    "archive": {"aclImdb_v1.tar.gz": archive(review_files())},
+    "tables": {f"{part}.tsv.xz": lzma.compress(review_table(part)) for part in REVIEWS},
+}
+
+
+def assert_reviews(data: fn.data.TextDataset) -> None:
+    parts = zip(REVIEWS.values(), (data.x_train, data.x_test), (data.y_train, data.y_test), strict=True)
+    for rows, texts, labels in parts:
+        assert texts == [text for _, _, text in rows]
+        np.testing.assert_array_equal(labels, np.array([label for label, _, _ in rows], np.int64), strict=True)
+    assert data.class_names == ("negative", "positive")
+    assert repr(data) == "TextDataset(x_train: 4 texts, x_test: 3 texts, 2 classes)"
+
+
+@pytest.mark.skipif(not (REAL / "imdb").is_dir(), reason="FASTNN_DATA does not hold the reviews")
+def test_real_imdb(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTNN_DATA", str(REAL))
+    data = imdb(download=False)
+    assert len(data.x_train) == len(data.x_test) == 25000
+    for labels in (data.y_train, data.y_test):
+        np.testing.assert_array_equal(labels, np.repeat([0, 1], 12500))
+    assert data.x_train[0].startswith("Story of a man") and data.x_test[-1].startswith("I was plagued")
+    assert sum(map(len, data.x_train)) > 33_000_000 and any("<br />" in text for text in data.x_test)
+
+
+@pytest.mark.parametrize("form", IMDB)
+def test_imdb_in_every_form(tmp_path: Path, form: str) -> None:
+    folder = put(tmp_path / "mine", IMDB[form])
+    assert_reviews(imdb(folder, verify=False))
+    with pytest.raises(DataError, match=r"SHA-256|MD5"):  # it is not the real one
+        imdb(folder)
+
+
+def test_imdb_is_downloaded_and_nothing_else_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serve: Callable[[dict[str, bytes]], Server]
+) -> None:
+    content = IMDB["archive"]
+    server = serve(content)
+    first, *others = reviews.FORMS.items()
+    monkeypatch.setattr(reviews, "FORMS", {known("imdb", content, server.url): first[1], **dict(others)})
+    with pytest.raises(DataNotFoundError, match="imdb: not found"):
+        imdb(download=False)
+    assert_reviews(imdb())
+    assert_reviews(imdb(download=False))
+    assert server.asked == ["/aclImdb_v1.tar.gz"]
+    written = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()]
+    assert written == ["cache/imdb/aclImdb_v1.tar.gz"]
+    shared = put(tmp_path / "shared" / "imdb", IMDB["tables"])
+    monkeypatch.setenv("FASTNN_DATA", str(shared.parent))
+    assert_reviews(imdb(verify=False))
+
+
+def imdb_archive(**changes: bytes | None) -> dict[str, bytes]:
+    """The archive with other files in it: names have __ for slashes; None for none."""
+    files = {**review_files(), **{f"aclImdb/{name.replace('__', '/')}.txt": data for name, data in changes.items()}}
+    return {"aclImdb_v1.tar.gz": archive({name: data for name, data in files.items() if data is not None})}
+
+
+def imdb_table(content: bytes) -> dict[str, bytes]:
+    return {**IMDB["tables"], "test.tsv.xz": lzma.compress(content)}
+
+
+BAD_REVIEWS: dict[str, tuple[dict[str, bytes], str]] = {
+    "archive breaks off": (
+        {"aclImdb_v1.tar.gz": b"\x1f\x8b<html>"},
+        "aclImdb_v1.tar.gz: truncated or corrupt archive",
+    ),
+    "no reviews": (
+        {"aclImdb_v1.tar.gz": archive({"aclImdb/test/pos/1_7.txt": b"a"})},
+        "aclImdb_v1.tar.gz: it lacks the reviews in aclImdb/train",
+    ),
+    "a number twice": (imdb_archive(test__pos__0_8=b"again"), "test/pos/0_8.txt: it is there twice"),
+    "no text": (imdb_archive(test__pos__0_7=b"\xff"), "aclImdb_v1.tar.gz: a review is no text in UTF-8"),
+    "a long review": (imdb_archive(test__pos__9_7=bytes(1_000_001)), "9_7.txt: expected a file of at most 1000000"),
+    "xz breaks off": (
+        {**IMDB["tables"], "test.tsv.xz": IMDB["tables"]["test.tsv.xz"][:-9]},
+        "test.tsv.xz: truncated or corrupt xz file",
+    ),
+    "no table": (imdb_table(b"\xff\n"), "test.tsv.xz: not a table in UTF-8"),
+    "no last line": (imdb_table(b"0\t3\t1\tbad"), "test.tsv.xz: it does not end with a line"),
+    "an empty table": (imdb_table(b""), "test.tsv.xz: it does not end with a line"),
+    "a label": (imdb_table(b"0\t3\t1\ta\n2\t3\t1\tb\n"), "test.tsv.xz: line 2: expected label 0 or 1"),
+    "a column less": (imdb_table(b"0\t3\t1\n"), "test.tsv.xz: line 1: expected label 0 or 1, rating"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_REVIEWS)
+def test_damaged_reviews_are_named(tmp_path: Path, case: str) -> None:
+    content, message = BAD_REVIEWS[case]
+    with pytest.raises(DataError, match=message):
+        imdb(put(tmp_path / "mine", content), verify=False)
 
 
 # --- pickles ----------------------------------------------------------------------------------------------------------

@@ -2,9 +2,10 @@
 
 One module per result. It is imported when its result is asked for, and has a `SEED`, the course's own, and a function
 ``run(*, seed, out, progress, …)`` that returns a `Found`; with `progress` it shows on standard error how far it is.
-What else `run` takes by keyword is what a caller may set: `epochs`; `data` and `download`, which say where the data set
-comes from; `course_mistake`, which repeats a mistake of the course. What the results of one course share stands in a
-module named after it.
+What else `run` takes by keyword is what a caller may set: `epochs`; `data` and `download`, which say where the data
+set comes from; `course_mistake`, which repeats a mistake of the course; `encoder`, `limit`, `cache` and `cache_limit`:
+which pretrained model reads texts, how many of them, and where its states are kept. What the results of one course
+share stands in a module named after it.
 """
 
 from __future__ import annotations
@@ -42,10 +43,11 @@ RESULTS = {
     "cifar-two-layer": "UCLA ECE C147, homework 3: a two-layer net on CIFAR-10, and a search for its hyper-parameters",
     "layer-checks": "UCLA ECE C147, homework 3: layers and losses of CS231n's frame beside known values",
     "cifar-fc": "UCLA ECE C147, homework 3: fully connected networks on CIFAR-10 by CS231n's Solver",
+    "imdb-sentiment": "Deep Learning, assignment 3: reviews of films rated by a GRU over the states of a frozen BERT",
 }
 
-#: Options that say where data come from and what is shown: a report does not name them.
-_WITHOUT_EFFECT = ("data", "download", "progress")
+#: Options that say where data come from and go to, and what is shown: a report does not name them.
+_WITHOUT_EFFECT = ("data", "download", "cache", "cache_limit", "progress")
 
 
 def reproduce(name: str, *, seed: int | None = None, out: StrPath | None = None, **options: Any) -> Report:

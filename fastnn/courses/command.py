@@ -31,6 +31,10 @@ def run(arguments: argparse.Namespace) -> int:
         "data": arguments.data,
         "download": None if arguments.download else False,  # None: what needs no data set takes no such option
         "course_mistake": arguments.course_mistake or None,
+        "encoder": arguments.encoder,
+        "limit": arguments.limit,
+        "cache": arguments.cache,
+        "cache_limit": arguments.cache_limit,
         "progress": True,
     }
     if arguments.all:
@@ -38,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.name:
         return _one(arguments.name, arguments.out, arguments.report, options, arguments.json)
     if arguments.report:
-        if any(options[name] is not None for name in ("seed", "epochs", "data", "course_mistake")):
+        if any(options[name] is not None for name in options if name not in ("download", "progress")):
             raise ValueError("reproduce: --report alone only writes the page; name a result, or take --all")
         page.write(arguments.report)
         _tell(page.read(arguments.report), arguments.report, arguments.json)

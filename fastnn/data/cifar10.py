@@ -5,13 +5,14 @@ Images", 2009), in any of the forms in which it is passed on.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from .archive import members
 from .dataset import Dataset
 from .files import DataError, FileSet, KnownFile, locate_any, reading
 from .idx_images import check_divisor, check_labels
@@ -114,35 +115,12 @@ def _from_archive(
 
     def read(paths: Sequence[Path]) -> list[Batch]:
         (path,) = paths
-        batches = {name: parse(path / name, content) for name, content in _members(path, names)}
+        batches = {name: parse(path / name, content) for name, content in members(path, names.__contains__, _LARGEST)}
         if missing := [name for name in names if name not in batches]:
             raise DataError(f"{path}: it lacks {', '.join(missing)}")
         return [batches[name] for name in names]
 
     return read
-
-
-def _members(path: Path, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """The files of these names in an archive, in its order. Nothing is ever unpacked to a disk."""
-    import tarfile
-
-    what = "truncated or corrupt archive"
-    with reading(path, what):
-        archive = tarfile.open(path, "r|gz")  # noqa: SIM115
-    with archive:
-        while True:
-            with reading(path, what):
-                member = archive.next()
-            if member is None:
-                return
-            if member.name not in names:
-                continue
-            if not member.isreg() or member.size > _LARGEST:
-                raise DataError(f"{path}: {member.name}: expected a file of at most {_LARGEST} bytes")
-            with reading(path, what):
-                stream = archive.extractfile(member)
-                content = b"" if stream is None else stream.read()
-            yield member.name, content
 
 
 def _from_folder(parse: Callable[[Path, bytes], Batch]) -> Callable[[Sequence[Path]], list[Batch]]:

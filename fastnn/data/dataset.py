@@ -1,4 +1,4 @@
-"""What every data set of images is handed out as."""
+"""What every data set is handed out as, of images or of texts."""
 
 from __future__ import annotations
 
@@ -39,3 +39,23 @@ class Dataset:
             "; ".join(filter(None, [f"Dataset({shapes}, {len(self.class_names)} classes", self.note, self.origin]))
             + ")"
         )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TextDataset:
+    """Texts and labels, split into a training and a test part.
+
+    x_train: N texts. y_train: (N,) int64, class numbers, indices into `class_names`
+    x_test: M texts. y_test: (M,) int64
+    class_names: one name per class
+    """
+
+    x_train: list[str]
+    y_train: npt.NDArray[np.int64]
+    x_test: list[str]
+    y_test: npt.NDArray[np.int64]
+    class_names: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        parts = f"x_train: {len(self.x_train)} texts, x_test: {len(self.x_test)} texts"
+        return f"TextDataset({parts}, {len(self.class_names)} classes)"
