@@ -71,9 +71,8 @@ def _adaptive(d: Dims, p: Mapping[str, Any]) -> None:
 
 
 def _avg_scratch(d: Dims, real: int) -> tuple[int, int]:
-    """Place and share of each window in which a pixel can lie."""
-    most = [d[f"K{axis}"] if f"K{axis}" in d else d[out] // d[axis] + 2 for axis, out in ("HP", "WQ")]
-    return 0, rounded(16 * most[0] * most[1])
+    """What lies in what along each axis."""
+    return rounded(48 * (max(d["W"], d["Q"]) + 1) + 16 * max(d["H"], d["P"])), 0
 
 
 _AVG = tuple(
@@ -127,6 +126,7 @@ ROWS = (
         sizes=_POOL_SIZES,
         ints=(*_AVG_INTS, "kernel_size"),
         derive=_avg,
+        scratch=_avg_scratch,
         tolerance=(1e-6, 1e-14),
         samples=_AVG,
     ),
@@ -148,6 +148,7 @@ ROWS = (
         sizes=_POOL_SIZES[:6],
         ints=("P", "Q"),
         derive=_adaptive,
+        scratch=_avg_scratch,
         tolerance=(1e-6, 1e-14),
         samples=_ADAPTIVE,
     ),
