@@ -49,15 +49,26 @@ INLINE void NAME(average)(T *y, const T *x, const averages_t *a, const ptrdiff_t
 
 /* Pixels of less than a vector are written as whole ones, from the first to the last, while that stays within the row: what is
  * too much in one is what the next is written over, and is read from the next ones' windows. */
+INLINE void NAME(average_narrow)(T *y, const T *x, const averages_t *a, const ptrdiff_t rows, const ptrdiff_t cols,
+                                 const ptrdiff_t copies, const int add) {
+    const ptrdiff_t n = a->channels, whole = add ? 0 : a->blocks - (VL - 1) / n;
+    ptrdiff_t i = 0;
+    for (; i < whole; i++, x += a->step, y += copies * n) NAME(average)(y, x, a, rows, cols, copies, 0, 0, 1, VL);
+    for (; i < a->blocks; i++, x += a->step, y += copies * n) NAME(average)(y, x, a, rows, cols, copies, add, 0, 1, n);
+}
+
 INLINE void NAME(average_row)(T *y, const T *x, const averages_t *a, const ptrdiff_t rows, const ptrdiff_t cols,
                               const ptrdiff_t copies, const int add, const int stream) {
-    const ptrdiff_t channels = a->channels, whole = add || channels > VL ? 0 : a->blocks - (VL - 1) / channels;
-    for (ptrdiff_t i = 0; i < a->blocks; i++, x += a->step, y += copies * channels) {
+    if (a->channels < VL) {
+        NAME(average_narrow)(y, x, a, rows, cols, copies, add);
+        return;
+    }
+    for (ptrdiff_t i = 0; i < a->blocks; i++, x += a->step, y += copies * a->channels) {
         ptrdiff_t c = 0;
-        for (; c + 4 * VL <= channels; c += 4 * VL) NAME(average)(y + c, x + c, a, rows, cols, copies, add, stream, 4, VL);
-        for (; c + VL <= channels || (c < channels && i < whole); c += VL)
-            NAME(average)(y + c, x + c, a, rows, cols, copies, add, stream, 1, VL);
-        if (c < channels) NAME(average)(y + c, x + c, a, rows, cols, copies, add, 0, 1, channels - c);
+        for (; c + 4 * VL <= a->channels; c += 4 * VL)
+            NAME(average)(y + c, x + c, a, rows, cols, copies, add, stream, 4, VL);
+        for (; c + VL <= a->channels; c += VL) NAME(average)(y + c, x + c, a, rows, cols, copies, add, stream, 1, VL);
+        if (c < a->channels) NAME(average)(y + c, x + c, a, rows, cols, copies, add, 0, 1, a->channels - c);
     }
 }
 
@@ -87,7 +98,8 @@ INLINE void NAME(average_row_of_threes)(T *y, const T *x, const averages_t *a, c
 }
 
 /* y = scale times the sum of each window of x. */
-NOINLINE void NAME(average_pixels)(T *y, const T *x, const averages_t *a) {
+NOINLINE void NAME(average_pixels)(T *y, const T *x, const averages_t *given) {
+    const averages_t own = *given, *a = &own; /* which no store into y can change */
     const ptrdiff_t rows = a->rows, cols = a->cols, copies = a->copies;
     if (a->add) NAME(average_row)(y, x, a, rows, cols, copies, 1, 0);
     else if (rows == 1 && cols == 1 && a->stream) NAME(average_row)(y, x, a, 1, 1, copies, 0, 1);
