@@ -63,13 +63,16 @@ INLINE void NAME(average_row)(T *y, const T *x, const averages_t *a, const ptrdi
         NAME(average_narrow)(y, x, a, rows, cols, copies, add);
         return;
     }
-    for (ptrdiff_t i = 0; i < a->blocks; i++, x += a->step, y += copies * a->channels) {
-        ptrdiff_t c = 0;
-        for (; c + 4 * VL <= a->channels; c += 4 * VL)
-            NAME(average)(y + c, x + c, a, rows, cols, copies, add, stream, 4, VL);
-        for (; c + VL <= a->channels; c += VL) NAME(average)(y + c, x + c, a, rows, cols, copies, add, stream, 1, VL);
-        if (c < a->channels) NAME(average)(y + c, x + c, a, rows, cols, copies, add, 0, 1, a->channels - c);
-    }
+    const int again = rows == 1 && cols == 1; /* to write pixel by pixel, an average that costs nothing is made for each */
+    const ptrdiff_t times = again ? copies : 1, at_once = again ? 1 : copies;
+    for (ptrdiff_t i = 0; i < a->blocks; i++, x += a->step)
+        for (ptrdiff_t k = 0; k < times; k++, y += at_once * a->channels) {
+            ptrdiff_t c = 0;
+            for (; c + 4 * VL <= a->channels; c += 4 * VL)
+                NAME(average)(y + c, x + c, a, rows, cols, at_once, add, stream, 4, VL);
+            for (; c + VL <= a->channels; c += VL) NAME(average)(y + c, x + c, a, rows, cols, at_once, add, stream, 1, VL);
+            if (c < a->channels) NAME(average)(y + c, x + c, a, rows, cols, at_once, add, 0, 1, a->channels - c);
+        }
 }
 
 /* Windows of three columns, each a pixel after the last: a column is summed once for the three that have it. */

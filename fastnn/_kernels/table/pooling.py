@@ -29,6 +29,11 @@ def _pool_scratch(d: Dims, real: int) -> tuple[int, int]:
     return 0, 16 * d["KH"] * d["KW"]
 
 
+def _unpool_scratch(d: Dims, real: int) -> tuple[int, int]:
+    """The windows that have each pixel of a row, and those that have one pixel."""
+    return 8 * (2 * d["KW"] + 3) * (d["W"] + 1), 16 * d["KH"] * (d["KW"] + 1)
+
+
 def _pool_backward(d: Dims, p: Mapping[str, Any]) -> None:
     d["H"], d["W"] = p["input_size"]
     _pool(d, p)
@@ -115,7 +120,7 @@ ROWS = (
         sizes=_POOL_SIZES,
         ints=(*_POOL_INTS, "kernel_size", "ceil_mode", "input_size"),
         derive=_pool_backward,
-        scratch=_pool_scratch,
+        scratch=_unpool_scratch,
         tolerance=(1e-6, 1e-15),
         samples=_POOL,
     ),
