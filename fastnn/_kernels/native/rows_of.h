@@ -99,16 +99,10 @@ NOINLINE void NAME(unpool_pixels)(T *restrict dx, const T *dy, const uint16_t *i
 /* A row of blocks of `width` such pixels, each of one window of its own, whose taps there are numbered from `first` on. */
 INLINE void NAME(unpool_blocks)(T *dx, const T *dy, const uint16_t *index, ptrdiff_t first, const ptrdiff_t width,
                                 ptrdiff_t channels, ptrdiff_t windows, const int add) {
-    for (; windows > 0; windows--, dx += width * channels, dy += channels, index += channels)
-        for (ptrdiff_t c = 0; c < channels; c += VL) {
-            const ptrdiff_t n = channels - c < VL ? channels - c : VL;
-            const V all = NAME(some)(dy + c, n);
-            const NAME(places) chosen = NAME(load_places)(index + c, n);
-            for (ptrdiff_t v = 0; v < width; v++) {
-                T *to = dx + v * channels + c;
-                const V part = NAME(at_place)(all, chosen, (uint16_t)(first + v));
-                NAME(put)(to, add ? NAME(some)(to, n) + part : part, n);
-            }
+    for (; windows > 0; windows--, dy += channels, index += channels)
+        for (ptrdiff_t v = 0; v < width; v++, dx += channels) {
+            const ptrdiff_t tap[2] = {0, first + v};
+            NAME(unpool_row)(dx, dy, index, tap, 1, channels, 1, 0, add);
         }
 }
 
