@@ -46,7 +46,6 @@ cdef struct batch_sizes:
 
 cdef enum:
     SUMMED_ROWS = 64    # that are summed in the type of x, each vector of columns by an accumulator: see norm_of.h
-    NARROW = 256        # bytes of a row: in one of less a vector of columns has four accumulators
     PARTED_ROWS = 512   # from how many on the rows are cut into parts; fewer are not, but their columns into stripes; as in table/norm.py
     NORM_PARTS = PARTS
     STRIPE = 256        # bytes of a row
@@ -65,8 +64,8 @@ cdef inline Py_ssize_t norm_parts(Py_ssize_t rows) noexcept nogil:
 
 
 cdef inline Py_ssize_t summed_rows(Py_ssize_t width) noexcept nogil:
-    """How many rows of so many bytes are summed in the type of x."""
-    return SUMMED_ROWS if width >= NARROW else 4 * SUMMED_ROWS
+    """How many rows of so many bytes are summed in the type of x: of less than four vectors, each has four accumulators."""
+    return SUMMED_ROWS if width >= 4 * VBYTES else 4 * SUMMED_ROWS
 
 
 cdef inline Py_ssize_t stripes(real* of_type, const batch_sizes* g) noexcept nogil:
