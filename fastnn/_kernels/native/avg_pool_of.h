@@ -51,7 +51,7 @@ INLINE void NAME(average)(T *y, const T *x, const averages_t *a, const ptrdiff_t
  * too much in one is what the next is written over, and is read from the next ones' windows. */
 INLINE void NAME(average_narrow)(T *y, const T *x, const averages_t *a, const ptrdiff_t rows, const ptrdiff_t cols,
                                  const ptrdiff_t copies, const int add) {
-    const ptrdiff_t n = a->channels, whole = add ? 0 : a->blocks - (VL - 1) / n;
+    const ptrdiff_t n = a->channels, whole = add || a->step < n ? 0 : a->blocks - (VL - 1) / n;
     ptrdiff_t i = 0;
     for (; i < whole; i++, x += a->step, y += copies * n) NAME(average)(y, x, a, rows, cols, copies, 0, 0, 1, VL);
     for (; i < a->blocks; i++, x += a->step, y += copies * n) NAME(average)(y, x, a, rows, cols, copies, add, 0, 1, n);
