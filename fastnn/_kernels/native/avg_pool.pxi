@@ -1,12 +1,12 @@
 # Average pooling of images (N, H, W, C). Plain and adaptive windows differ only in where they begin and end.
 
 cdef extern from "tiles.h" nogil:
-    void average_pixels_f32(float*, const float*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, float, Py_ssize_t, Py_ssize_t)
-    void average_pixels_f64(double*, const double*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, double, Py_ssize_t, Py_ssize_t)
-    void spread_average_f32(float*, Py_ssize_t, Py_ssize_t, Py_ssize_t, const float*, const Py_ssize_t*, const float*,
-                            Py_ssize_t, Py_ssize_t, Py_ssize_t, int)
-    void spread_average_f64(double*, Py_ssize_t, Py_ssize_t, Py_ssize_t, const double*, const Py_ssize_t*, const double*,
-                            Py_ssize_t, Py_ssize_t, Py_ssize_t, int)
+    ctypedef struct averages_t:
+        Py_ssize_t rows, cols, line, channels, step, blocks, copies
+        double scale
+        bint add, stream
+    void average_pixels_f32(float*, const float*, const averages_t*)
+    void average_pixels_f64(double*, const double*, const averages_t*)
 
 
 cdef struct avg_sizes:
@@ -74,6 +74,37 @@ cdef inline double part_of(const avg_sizes* g, const axis_t* down, const axis_t*
     return 1.0 / (g.divisor if g.divisor else counted(down, p) * counted(across, q))
 
 
+cdef inline Py_ssize_t bands_of(Py_ssize_t N, Py_ssize_t rows) noexcept nogil:
+    """Into how many tasks an image is cut: some 64 for a batch."""
+    return most(1, least(rows, ceil_div(64, most(N, 1))))
+
+
+# --- what all images share: in the scratch, for the outputs across an image, then for those down it ------------------------
+
+cdef struct run_t:  # `count` blocks of outputs side by side, each `copies` outputs of one range of inputs, these `step` apart
+    Py_ssize_t at, count, copies, step
+    range_t of  # the first block's
+
+
+cdef inline run_t* runs_of(const call_t* c) noexcept nogil:
+    """Those of a row of outputs; after them one without blocks."""
+    return <run_t*>c.shared
+
+
+cdef inline range_t* lines_of(const call_t* c, const avg_sizes* g) noexcept nogil:
+    """The range of input rows of each output row."""
+    return <range_t*>(runs_of(c) + most(g.W, g.Q) + 1)
+
+
+cdef inline void average(real* y, const real* x, const averages_t* a) noexcept nogil:
+    if real is float:
+        average_pixels_f32(y, x, a)
+    else:
+        average_pixels_f64(y, x, a)
+
+
+# --- forward: rows of windows that are alike ---------------------------------------------------------------------------------
+
 cdef Py_ssize_t even_windows(const axis_t* a, Py_ssize_t q, Py_ssize_t* step) noexcept nogil:
     """How many windows from q on are as large as that, and lie `step` apart."""
     cdef range_t first = pixels_of(a, q), other
@@ -89,6 +120,58 @@ cdef Py_ssize_t even_windows(const axis_t* a, Py_ssize_t q, Py_ssize_t* step) no
         run += 1
     return run
 
+
+cdef void plan_windows(const call_t* c, const avg_sizes* g) noexcept nogil:
+    cdef axis_t down = vertical(g), across = horizontal(g)
+    cdef run_t* run = runs_of(c)
+    cdef range_t* lines = lines_of(c, g)
+    cdef Py_ssize_t p, q = 0
+    for p in range(g.P):
+        lines[p] = pixels_of(&down, p)
+    while q < g.Q:
+        run.at, run.copies, run.of = q, 1, pixels_of(&across, q)
+        run.count = even_windows(&across, q, &run.step)
+        q += run.count
+        run += 1
+    run.count = 0
+
+
+cdef void average_task(real* y, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
+    cdef avg_sizes g = avg_sizes_of(c)
+    cdef Py_ssize_t bands = bands_of(g.N, g.P), n = task // bands, band = task % bands, p
+    cdef const real* x = <const real*>c.p[1] + n * g.H * g.W * g.C
+    cdef axis_t down = vertical(&g), across = horizontal(&g)
+    cdef range_t* lines = lines_of(c, &g)
+    cdef run_t* run
+    cdef averages_t a
+    a.line, a.channels, a.add, a.stream = g.W * g.C, g.C, False, False
+    y += n * g.P * g.Q * g.C
+    for p in range(cut(g.P, bands, band), cut(g.P, bands, band + 1)):
+        a.rows = lines[p].end - lines[p].first
+        run = runs_of(c)
+        while run.count:
+            a.cols, a.step, a.blocks, a.copies = run.of.end - run.of.first, run.step * g.C, run.count, run.copies
+            a.scale = part_of(&g, &down, &across, p, run.at)
+            average(y + (p * g.Q + run.at) * g.C, x + (lines[p].first * g.W + run.of.first) * g.C, &a)
+            run += 1
+
+
+cdef inline double avg_work(const avg_sizes* g, size_t itemsize) noexcept nogil:
+    return BYTE * itemsize * g.N * g.C * (g.H * g.W + g.P * g.Q)
+
+
+cdef void avg_pool2d(real* y, const call_t* c) noexcept nogil:
+    cdef avg_sizes g = avg_sizes_of(c)
+    plan_windows(c, &g)
+    parallel(<task_fn>average_task[real], c, g.N * bands_of(g.N, g.P), avg_work(&g, sizeof(real)))
+
+
+cdef void adaptive_avg_pool2d(real* y, const call_t* c) noexcept nogil:
+    cdef call_t r = adaptive(c)
+    avg_pool2d[real](y, &r)
+
+
+# --- backward: a pixel is the sum of dy over the windows that have it, each with its scale ------------------------------------
 
 cdef Py_ssize_t same_windows(const axis_t* a, Py_ssize_t h, Py_ssize_t end) noexcept nogil:
     """How many pixels from h on, before `end`, lie in the same windows as that."""
@@ -118,92 +201,74 @@ cdef Py_ssize_t even_blocks(const axis_t* a, Py_ssize_t w, Py_ssize_t width) noe
     return run
 
 
-cdef inline Py_ssize_t bands_of(Py_ssize_t N, Py_ssize_t rows) noexcept nogil:
-    """Into how many tasks an image is cut: some 64 for a batch."""
-    return most(1, least(rows, ceil_div(64, most(N, 1))))
-
-
-# --- forward: rows of windows that are alike ---------------------------------------------------------------------------------
-
-
-cdef inline void average_pixels(real* y, const real* x, range_t rows, range_t cols, const avg_sizes* g, double scale,
-                                Py_ssize_t run, Py_ssize_t step) noexcept nogil:
-    """y for `run` windows whose pixels lie `step` apart, the first of them at (rows, cols) of image x."""
-    x += (rows.first * g.W + cols.first) * g.C
-    if real is float:
-        average_pixels_f32(y, x, rows.end - rows.first, cols.end - cols.first, g.W * g.C, g.C, <float>scale, run, step * g.C)
-    else:
-        average_pixels_f64(y, x, rows.end - rows.first, cols.end - cols.first, g.W * g.C, g.C, scale, run, step * g.C)
-
-
-cdef void average_task(real* y, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
-    cdef avg_sizes g = avg_sizes_of(c)
-    cdef Py_ssize_t bands = bands_of(g.N, g.P), n = task // bands, band = task % bands, p, q = 0, run, step
-    cdef const real* x = <const real*>c.p[1] + n * g.H * g.W * g.C
-    cdef axis_t down = vertical(&g), across = horizontal(&g)
-    y += n * g.P * g.Q * g.C
-    while q < g.Q:
-        run = even_windows(&across, q, &step)
-        for p in range(cut(g.P, bands, band), cut(g.P, bands, band + 1)):
-            average_pixels(y + (p * g.Q + q) * g.C, x, pixels_of(&down, p), pixels_of(&across, q), &g,
-                           part_of(&g, &down, &across, p, q), run, step)
-        q += run
-
-
-cdef inline double avg_work(const avg_sizes* g, size_t itemsize) noexcept nogil:
-    return BYTE * itemsize * g.N * g.C * (g.H * g.W + g.P * g.Q)
-
-
-cdef void avg_pool2d(real* y, const call_t* c) noexcept nogil:
-    cdef avg_sizes g = avg_sizes_of(c)
-    parallel(<task_fn>average_task[real], c, g.N * bands_of(g.N, g.P), avg_work(&g, sizeof(real)))
-
-
-cdef void adaptive_avg_pool2d(real* y, const call_t* c) noexcept nogil:
-    cdef call_t r = adaptive(c)
-    avg_pool2d[real](y, &r)
-
-
-# --- backward: blocks of pixels that lie in the same windows ------------------------------------------------------------------
-
-
-cdef Py_ssize_t shares_of(Py_ssize_t* at, real* scale, const avg_sizes* g, range_t p, range_t q) noexcept nogil:
-    """Where in dy these windows are, and with what they are multiplied; returns how many there are."""
+cdef void plan_pixels(const call_t* c, const avg_sizes* g) noexcept nogil:
     cdef axis_t down = vertical(g), across = horizontal(g)
-    cdef Py_ssize_t i, j, count = 0
-    for i in range(p.first, p.end):
-        for j in range(q.first, q.end):
-            at[count], scale[count] = (i * g.Q + j) * g.C, <real>part_of(g, &down, &across, i, j)
-            count += 1
-    return count
+    cdef run_t* run = runs_of(c)
+    cdef range_t* lines = lines_of(c, g)
+    cdef Py_ssize_t h, w = 0
+    for h in range(g.H):
+        lines[h] = windows_of(&down, h)
+    while w < g.W:
+        run.at, run.step, run.of, run.copies = w, 1, windows_of(&across, w), same_windows(&across, w, g.W)
+        run.count = even_blocks(&across, w, run.copies)
+        w += run.count * run.copies
+        run += 1
+    run.count = 0
+
+
+cdef inline Py_ssize_t like_first(const avg_sizes* g, const axis_t* a, range_t r) noexcept nogil:
+    """The end of those windows of a range that have the scale of its first."""
+    cdef Py_ssize_t i = r.first + 1
+    if g.divisor or r.first >= r.end:
+        return r.end
+    while i < r.end and counted(a, i) == counted(a, r.first):
+        i += 1
+    return i
+
+
+cdef void spread(real* dx, const real* dy, averages_t* a, const avg_sizes* g, range_t p, range_t q) noexcept nogil:
+    """A row of pixels in windows p and q: from each rectangle of these that have one scale."""
+    cdef axis_t down = vertical(g), across = horizontal(g)
+    cdef range_t rows = p, cols
+    while True:
+        rows.end = like_first(g, &down, range_t(rows.first, p.end))
+        cols = q
+        while True:
+            cols.end = like_first(g, &across, range_t(cols.first, q.end))
+            a.cols = most(0, cols.end - cols.first)
+            a.rows = most(0, rows.end - rows.first) if a.cols else 0  # pixels in no window are 0
+            a.scale = part_of(g, &down, &across, rows.first, cols.first) if a.rows else 0
+            average(dx, dy + (rows.first * g.Q + cols.first) * g.C, a)
+            if not a.rows:
+                return
+            a.add, cols.first = True, cols.end
+            if cols.first >= q.end:
+                break
+        rows.first = rows.end
+        if rows.first >= p.end:
+            return
 
 
 cdef void spread_task(real* dx, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
     cdef avg_sizes g = avg_sizes_of(c)
-    cdef Py_ssize_t bands = bands_of(g.N, g.H), n = task // bands, band = task % bands, count, rows, cols, w = 0, h, blocks
-    cdef Py_ssize_t first = cut(g.H, bands, band), end = cut(g.H, bands, band + 1)
+    cdef Py_ssize_t bands = bands_of(g.N, g.H), n = task // bands, band = task % bands, h
     cdef const real* dy = <const real*>c.p[1] + n * g.P * g.Q * g.C
-    cdef axis_t down = vertical(&g), across = horizontal(&g)
-    cdef Py_ssize_t* at = <Py_ssize_t*>(c.own + thread * c.own_size)
-    cdef real* scale = <real*>(at + c.own_size // 16)
-    cdef real* to
-    dx += n * g.H * g.W * g.C
-    while w < g.W:
-        cols, h = same_windows(&across, w, g.W), first
-        blocks = even_blocks(&across, w, cols)
-        while h < end:
-            rows, to = same_windows(&down, h, end), dx + (h * g.W + w) * g.C
-            count = shares_of(at, scale, &g, windows_of(&down, h), windows_of(&across, w))
-            if real is float:
-                spread_average_f32(to, rows, cols, g.W * g.C, dy, at, scale, count, g.C, blocks, c.add & 1)
-            else:
-                spread_average_f64(to, rows, cols, g.W * g.C, dy, at, scale, count, g.C, blocks, c.add & 1)
-            h += rows
-        w += blocks * cols
+    cdef run_t* run
+    cdef averages_t a
+    a.line, a.channels, a.step = g.Q * g.C, g.C, g.C
+    a.stream = streams(dx, g.N * g.H * g.W * g.C * sizeof(real), g.C * sizeof(real))
+    for h in range(cut(g.H, bands, band), cut(g.H, bands, band + 1)):
+        run = runs_of(c)
+        while run.count:
+            a.blocks, a.copies, a.add = run.count, run.copies, c.add & 1
+            spread(dx + ((n * g.H + h) * g.W + run.at) * g.C, dy, &a, &g, lines_of(c, &g)[h], run.of)
+            run += 1
+    streamed()
 
 
 cdef void avg_pool2d_backward(real* dx, const call_t* c) noexcept nogil:
     cdef avg_sizes g = avg_sizes_of(c)
+    plan_pixels(c, &g)
     parallel(<task_fn>spread_task[real], c, g.N * bands_of(g.N, g.H), avg_work(&g, sizeof(real)))
 
 

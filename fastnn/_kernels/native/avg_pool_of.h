@@ -1,60 +1,114 @@
 /* Average pooling of images, channels last, for one type T. */
 
-/* A row of output pixels, all channels: y = scale times the sum of a window of (rows, cols) pixels of x, whose rows lie `line`
- * apart; the windows lie `step` apart. Each row of a window is summed by itself. */
-INLINE V NAME(window_sum)(const T *x, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t line, ptrdiff_t channels, const int whole,
-                          M m) {
-    V sum = {0};
-    for (ptrdiff_t u = 0; u < rows; u++, x += line) {
-        V row = {0};
-        const T *p = x;
-        for (ptrdiff_t v = 0; v < cols; v++, p += channels) row += whole ? NAME(load)(p) : NAME(load_first)(p, m);
-        sum += row;
-    }
+#ifndef FASTNN_AVERAGES
+#define FASTNN_AVERAGES
+/* A row of blocks of pixels: see average_pixels. In y the blocks follow each other, each of `copies` equal pixels; x is what
+ * they are averages of, whose windows of (rows, cols) pixels lie `step` apart, and the rows of these `line` apart. With
+ * `add`, it is added to what is there; `stream`: y leaves the cache. */
+typedef struct {
+    ptrdiff_t rows, cols, line, channels, step, blocks, copies;
+    double scale;
+    int add, stream;
+} averages_t;
+#endif
+
+/* W vectors of channels, of which n numbers count: their sum over a column of pixels, and over a window, each row by itself. */
+INLINE V NAME(column_sum)(const T *x, const ptrdiff_t rows, ptrdiff_t line, ptrdiff_t n) {
+    V sum = NAME(some)(x, n);
+    for (ptrdiff_t u = 1; u < rows; u++) sum += NAME(some)(x + u * line, n);
     return sum;
 }
 
-INLINE void NAME(average_row)(T *y, const T *x, const ptrdiff_t rows, const ptrdiff_t cols, ptrdiff_t line,
-                              ptrdiff_t channels, T scale, ptrdiff_t pixels, ptrdiff_t step) {
-    const ptrdiff_t whole = channels / VL * VL;
-    const M m = NAME(first)(channels - whole ? channels - whole : VL);
-    for (; pixels > 0; pixels--, x += step, y += channels) {
-        for (ptrdiff_t c = 0; c < whole; c += VL)
-            NAME(store)(y + c, NAME(window_sum)(x + c, rows, cols, line, channels, 1, m) * scale);
-        if (whole < channels)
-            NAME(store_first)(y + whole, NAME(window_sum)(x + whole, rows, cols, line, channels, 0, m) * scale, m);
+INLINE void NAME(window_sums)(V *sums, const T *x, const ptrdiff_t rows, const ptrdiff_t cols, const averages_t *a,
+                              const int W, ptrdiff_t n) {
+    UNROLL for (int w = 0; w < W; w++) sums[w] = (V){0};
+    for (ptrdiff_t u = 0; u < rows; u++, x += a->line) {
+        V row[4];
+        const T *p = x;
+        UNROLL for (int w = 0; w < W; w++) row[w] = NAME(some)(p + w * VL, n);
+        for (ptrdiff_t v = 1; v < cols; v++) {
+            p += a->channels;
+            UNROLL for (int w = 0; w < W; w++) row[w] += NAME(some)(p + w * VL, n);
+        }
+        UNROLL for (int w = 0; w < W; w++) sums[w] = u ? sums[w] + row[w] : row[w];
     }
 }
 
-NOINLINE void NAME(average_pixels)(T *y, const T *x, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t line, ptrdiff_t channels,
-                                   T scale, ptrdiff_t pixels, ptrdiff_t step) {
-    if (rows == 2 && cols == 2) NAME(average_row)(y, x, 2, 2, line, channels, scale, pixels, step); /* the usual window */
-    else NAME(average_row)(y, x, rows, cols, line, channels, scale, pixels, step);
+INLINE void NAME(average)(T *y, const T *x, const averages_t *a, const ptrdiff_t rows, const ptrdiff_t cols,
+                          const ptrdiff_t copies, const int add, const int stream, const int W, ptrdiff_t n) {
+    V sums[4];
+    const T scale = a->scale;
+    NAME(window_sums)(sums, x, rows, cols, a, W, n);
+    UNROLL for (int w = 0; w < W; w++) sums[w] *= scale;
+    for (ptrdiff_t k = 0; k < copies; k++, y += a->channels)
+        UNROLL for (int w = 0; w < W; w++) {
+            if (stream) NAME(stream)(y + w * VL, sums[w]);
+            else NAME(put)(y + w * VL, add ? NAME(some)(y + w * VL, n) + sums[w] : sums[w], n);
+        }
 }
 
-/* The gradient of blocks of (rows, cols) pixels, side by side, of which each lies in the same windows: the sum, over these, of
- * dy times the window's scale; their places in dy are `at`. From block to block, windows move on by one. With `add`, it is
- * added to what is there. */
-NOINLINE void NAME(spread_average)(T *restrict dx, ptrdiff_t rows, ptrdiff_t cols, ptrdiff_t line, const T *dy,
-                                   const ptrdiff_t *at, const T *scale, ptrdiff_t count, ptrdiff_t channels,
-                                   ptrdiff_t blocks, int add) {
-    for (; blocks > 0; blocks--, dx += cols * channels, dy += channels)
-        for (ptrdiff_t c = 0; c < channels; c += VL) {
-            const ptrdiff_t n = channels - c < VL ? channels - c : VL;
-            const M m = NAME(first)(n);
-            V share = {0};
-            for (ptrdiff_t t = 0; t < count; t++) {
-                const T *p = dy + at[t] + c;
-                share += (n == VL ? NAME(load)(p) : NAME(load_first)(p, m)) * scale[t];
-            }
-            for (ptrdiff_t u = 0; u < rows; u++) {
-                T *p = dx + u * line + c;
-                for (ptrdiff_t v = 0; v < cols; v++, p += channels) {
-                    V part = share;
-                    if (add) part += n == VL ? NAME(load)(p) : NAME(load_first)(p, m);
-                    if (n == VL) NAME(store)(p, part);
-                    else NAME(store_first)(p, part, m);
-                }
-            }
+/* Pixels of less than a vector are written as whole ones, from the first to the last, while that stays within the row: what is
+ * too much in one is what the next is written over, and is read from the next ones' windows. */
+INLINE void NAME(average_narrow)(T *y, const T *x, const averages_t *a, const ptrdiff_t rows, const ptrdiff_t cols,
+                                 const ptrdiff_t copies, const int add) {
+    const ptrdiff_t n = a->channels, whole = add || a->step < n ? 0 : a->blocks - (VL - 1) / n;
+    ptrdiff_t i = 0;
+    for (; i < whole; i++, x += a->step, y += copies * n) NAME(average)(y, x, a, rows, cols, copies, 0, 0, 1, VL);
+    for (; i < a->blocks; i++, x += a->step, y += copies * n) NAME(average)(y, x, a, rows, cols, copies, add, 0, 1, n);
+}
+
+INLINE void NAME(average_row)(T *y, const T *x, const averages_t *a, const ptrdiff_t rows, const ptrdiff_t cols,
+                              const ptrdiff_t copies, const int add, const int stream) {
+    if (a->channels < VL) {
+        NAME(average_narrow)(y, x, a, rows, cols, copies, add);
+        return;
+    }
+    const int again = rows == 1 && cols == 1; /* to write pixel by pixel, an average that costs nothing is made for each */
+    const ptrdiff_t times = again ? copies : 1, at_once = again ? 1 : copies;
+    for (ptrdiff_t i = 0; i < a->blocks; i++, x += a->step)
+        for (ptrdiff_t k = 0; k < times; k++, y += at_once * a->channels) {
+            ptrdiff_t c = 0;
+            for (; c + 4 * VL <= a->channels; c += 4 * VL)
+                NAME(average)(y + c, x + c, a, rows, cols, at_once, add, stream, 4, VL);
+            for (; c + VL <= a->channels; c += VL) NAME(average)(y + c, x + c, a, rows, cols, at_once, add, stream, 1, VL);
+            if (c < a->channels) NAME(average)(y + c, x + c, a, rows, cols, at_once, add, 0, 1, a->channels - c);
         }
+}
+
+/* Windows of three columns, each a pixel after the last: a column is summed once for the three that have it. */
+INLINE void NAME(average_threes)(T *y, const T *x, const averages_t *a, const ptrdiff_t rows, const int W, ptrdiff_t n) {
+    V left[4], middle[4], right[4];
+    const T scale = a->scale;
+    UNROLL for (int w = 0; w < W; w++) {
+        left[w] = NAME(column_sum)(x + w * VL, rows, a->line, n);
+        middle[w] = NAME(column_sum)(x + a->channels + w * VL, rows, a->line, n);
+    }
+    x += 2 * a->channels;
+    for (ptrdiff_t i = 0; i < a->blocks; i++, x += a->channels, y += a->channels)
+        UNROLL for (int w = 0; w < W; w++) {
+            right[w] = NAME(column_sum)(x + w * VL, rows, a->line, n);
+            NAME(put)(y + w * VL, (left[w] + middle[w] + right[w]) * scale, n);
+            left[w] = middle[w];
+            middle[w] = right[w];
+        }
+}
+
+INLINE void NAME(average_row_of_threes)(T *y, const T *x, const averages_t *a, const ptrdiff_t rows) {
+    ptrdiff_t c = 0;
+    for (; c + 4 * VL <= a->channels; c += 4 * VL) NAME(average_threes)(y + c, x + c, a, rows, 4, VL);
+    for (; c + VL <= a->channels; c += VL) NAME(average_threes)(y + c, x + c, a, rows, 1, VL);
+    if (c < a->channels) NAME(average_threes)(y + c, x + c, a, rows, 1, a->channels - c);
+}
+
+/* y = scale times the sum of each window of x. */
+NOINLINE void NAME(average_pixels)(T *y, const T *x, const averages_t *given) {
+    const averages_t own = *given, *a = &own; /* which no store into y can change */
+    const ptrdiff_t rows = a->rows, cols = a->cols, copies = a->copies;
+    if (a->add) NAME(average_row)(y, x, a, rows, cols, copies, 1, 0);
+    else if (rows == 1 && cols == 1 && a->stream) NAME(average_row)(y, x, a, 1, 1, copies, 0, 1);
+    else if (rows == 1 && cols == 1 && copies == 2) NAME(average_row)(y, x, a, 1, 1, 2, 0, 0);
+    else if (rows == 1 && cols == 1) NAME(average_row)(y, x, a, 1, 1, copies, 0, 0);
+    else if (rows == 2 && cols == 2 && copies == 1) NAME(average_row)(y, x, a, 2, 2, 1, 0, 0); /* the usual window */
+    else if (rows == 3 && cols == 3 && copies == 1 && a->step == a->channels) NAME(average_row_of_threes)(y, x, a, 3);
+    else NAME(average_row)(y, x, a, rows, cols, copies, 0, 0);
 }

@@ -23,6 +23,8 @@ ctypedef fused real:
 
 cdef extern from "tiles.h" nogil:
     parallel_fn parallel
+    bint streams(const void*, size_t, size_t)
+    void streamed()
 
 cdef enum:
     PARTS = 8  # partial sums of a reduction, at most; as in table/shared.py

@@ -7,6 +7,8 @@ cdef extern from "tiles.h" nogil:
                            Py_ssize_t, int)
     void unpool_pixels_f64(double*, const double*, const uint16_t*, const Py_ssize_t*, Py_ssize_t, Py_ssize_t, Py_ssize_t,
                            Py_ssize_t, int)
+    void unpool_apart_f32(float*, const float*, const uint16_t*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, int)
+    void unpool_apart_f64(double*, const double*, const uint16_t*, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, int)
 
 
 cdef struct pool_sizes:
@@ -88,24 +90,49 @@ cdef inline void next_tap(seat_t* s, Py_ssize_t D, Py_ssize_t S) noexcept nogil:
         s.window -= 1
 
 
-cdef Py_ssize_t windows_with(const pool_sizes* g, seat_t p, seat_t q, Py_ssize_t* taps, Py_ssize_t* run) noexcept nogil:
-    """The windows that have a pixel, as pairs (offset in dy, number of the tap); returns how many. run: at most so many
-    pixels on, a stride apart, that have such windows, each one further on."""
-    cdef Py_ssize_t u, v, count = 0
-    cdef seat_t at = q
-    for v in range(g.KW):
-        if at.past == 0 and at.window < g.Q:  # a window before the first: the pixel so many strides on is the first in one
-            run[0] = least(run[0], g.Q - at.window if at.window >= 0 else -at.window)
-        next_tap(&at, g.DW, g.SW)
-    for u in range(g.KH):
-        at = q
-        for v in range(g.KW if p.past == 0 and 0 <= p.window < g.P else 0):
-            if at.past == 0 and 0 <= at.window < g.Q:
-                taps[2 * count], taps[2 * count + 1] = (p.window * g.Q + at.window) * g.C, u * g.KW + v
+cdef inline Py_ssize_t windows_with(seat_t at, Py_ssize_t K, Py_ssize_t S, Py_ssize_t D, Py_ssize_t windows,
+                                    Py_ssize_t* taps, Py_ssize_t* run) noexcept nogil:
+    """The windows along one axis that have a pixel, as pairs (window, tap); returns how many. run: at most so many pixels on,
+    a stride apart, that have such windows, each one further on."""
+    cdef Py_ssize_t tap, count = 0
+    for tap in range(K):
+        if at.past == 0 and at.window < windows:  # one before the first: the pixel so many strides on is the first in one
+            run[0] = least(run[0], windows - at.window if at.window >= 0 else -at.window)
+            if at.window >= 0:
+                taps[2 * count], taps[2 * count + 1] = at.window, tap
                 count += 1
-            next_tap(&at, g.DW, g.SW)
-        next_tap(&p, g.DH, g.SH)
+        next_tap(&at, D, S)
     return count
+
+
+cdef struct strip_t:  # pixels across an image, a stride apart: from one to the next, all windows that have them are one further on
+    Py_ssize_t w, run, count  # after it: the pairs of `windows_with` of the first pixel, of KW at most
+
+
+cdef inline strip_t* next_strip(const strip_t* s, const pool_sizes* g) noexcept nogil:
+    return <strip_t*>(<Py_ssize_t*>(s + 1) + 2 * g.KW)
+
+
+cdef inline Py_ssize_t apart(const pool_sizes* g) noexcept nogil:
+    """How many windows side by side fill a row of pixels from its begin: 0 if they do not lie so."""
+    if g.KH != g.SH or g.KW != g.SW or g.DH != 1 or g.DW != 1 or g.PH or g.PW:
+        return 0
+    return least(g.Q, g.W // g.SW)
+
+
+cdef void plan_strips(const call_t* c) noexcept nogil:
+    """Into the shared scratch, for all rows of pixels: what lies beyond windows side by side; then a strip without pixels."""
+    cdef const pool_sizes* g = <const pool_sizes*>c.n
+    cdef strip_t* s = <strip_t*>c.shared
+    cdef Py_ssize_t first = apart(g) * g.SW, phase, w
+    for phase in range(first, least(first + g.SW, g.W)):
+        w = phase
+        while w < g.W:
+            s.w, s.run = w, (g.W - w + g.SW - 1) // g.SW
+            s.count = windows_with(seat_of(w, g.SW, g.PW), g.KW, g.SW, g.DW, g.Q, <Py_ssize_t*>(s + 1), &s.run)
+            w += s.run * g.SW
+            s = next_strip(s, g)
+    s.run = 0
 
 
 cdef inline Py_ssize_t gradient_bands(const pool_sizes* g) noexcept nogil:
@@ -113,33 +140,53 @@ cdef inline Py_ssize_t gradient_bands(const pool_sizes* g) noexcept nogil:
     return most(1, least(g.H, ceil_div(64, most(g.N, 1))))
 
 
+cdef inline void unpool(real* dx, const real* dy, const uint16_t* index, const Py_ssize_t* taps, Py_ssize_t count,
+                        Py_ssize_t C, Py_ssize_t pixels, Py_ssize_t step, bint add) noexcept nogil:
+    if real is float:
+        unpool_pixels_f32(dx, dy, index, taps, count, C, pixels, step * C, add)
+    else:
+        unpool_pixels_f64(dx, dy, index, taps, count, C, pixels, step * C, add)
+
+
+cdef void unpool_row(real* dx, const real* dy, const uint16_t* index, const call_t* c, Py_ssize_t h,
+                     Py_ssize_t* taps) noexcept nogil:
+    """Row h of an image. taps: of KH * KW windows, after which those of KH rows of windows find their place."""
+    cdef const pool_sizes* g = <const pool_sizes*>c.n
+    cdef Py_ssize_t* down = taps + 2 * g.KH * g.KW
+    cdef Py_ssize_t any_run = g.H, rows = windows_with(seat_of(h, g.SH, g.PH), g.KH, g.SH, g.DH, g.P, down, &any_run)
+    cdef Py_ssize_t windows = apart(g), at = down[0] * g.Q * g.C if rows else 0, first = down[1] * g.KW if rows else 0, i, j
+    cdef bint add = c.add & 1
+    cdef const strip_t* s = <const strip_t*>c.shared
+    cdef const Py_ssize_t* across
+    if windows and not rows:
+        unpool(dx, dy, index, taps, 0, g.C, windows * g.SW, 1, add)
+    elif windows:
+        if real is float:
+            unpool_apart_f32(dx, dy + at, index + at, first, g.SW, g.C, windows, add)
+        else:
+            unpool_apart_f64(dx, dy + at, index + at, first, g.SW, g.C, windows, add)
+    while s.run:
+        across = <const Py_ssize_t*>(s + 1)
+        for i in range(rows):
+            for j in range(s.count):
+                taps[2 * (i * s.count + j)] = (down[2 * i] * g.Q + across[2 * j]) * g.C
+                taps[2 * (i * s.count + j) + 1] = down[2 * i + 1] * g.KW + across[2 * j + 1]
+        unpool(dx + s.w * g.C, dy, index, taps, rows * s.count, g.C, s.run, g.SW, add)
+        s = next_strip(s, g)
+
+
 cdef void max_pool2d_backward_task(real* dx, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
     """Each pixel of some rows is written once, with what comes from all windows that have it."""
     cdef const pool_sizes* g = <const pool_sizes*>c.n
-    cdef Py_ssize_t bands = gradient_bands(g), n = task // bands, band = task % bands, h, w, phase, count, run
-    cdef const real* dy = <const real*>c.p[1] + n * g.P * g.Q * g.C
-    cdef const uint16_t* index = <const uint16_t*>c.p[2] + n * g.P * g.Q * g.C
-    cdef Py_ssize_t* taps = <Py_ssize_t*>(c.own + thread * c.own_size)
-    cdef seat_t p, q
-    cdef real* row
+    cdef Py_ssize_t bands = gradient_bands(g), n = task // bands, band = task % bands, at = n * g.P * g.Q * g.C, h
     for h in range(cut(g.H, bands, band), cut(g.H, bands, band + 1)):
-        row = dx + (n * g.H + h) * g.W * g.C
-        p = seat_of(h, g.SH, g.PH)
-        for phase in range(least(g.SW, g.W)):
-            w, q = phase, seat_of(phase, g.SW, g.PW)
-            while w < g.W:
-                run = (g.W - w + g.SW - 1) // g.SW
-                count = windows_with(g, p, q, taps, &run)
-                if real is float:
-                    unpool_pixels_f32(row + w * g.C, dy, index, taps, count, g.C, run, g.SW * g.C, c.add & 1)
-                else:
-                    unpool_pixels_f64(row + w * g.C, dy, index, taps, count, g.C, run, g.SW * g.C, c.add & 1)
-                w += run * g.SW
-                q.window += run
+        unpool_row(dx + (n * g.H + h) * g.W * g.C, <const real*>c.p[1] + at, <const uint16_t*>c.p[2] + at, c, h,
+                   <Py_ssize_t*>(c.own + thread * c.own_size))
 
 
 cdef void max_pool2d_backward(real* dx, const call_t* c) noexcept nogil:
     cdef const pool_sizes* g = <const pool_sizes*>c.n
+    plan_strips(c)
     parallel(<task_fn>max_pool2d_backward_task[real], c, g.N * gradient_bands(g),
              BYTE * sizeof(real) * g.N * g.P * g.Q * g.KH * g.KW * g.C)
 

@@ -45,7 +45,7 @@ cdef struct batch_sizes:
 
 
 cdef enum:
-    SUMMED_ROWS = 64    # that are summed in the type of x: see norm_of.h
+    SUMMED_ROWS = 64    # that are summed in the type of x, each vector of columns by an accumulator: see norm_of.h
     PARTED_ROWS = 512   # from how many on the rows are cut into parts; fewer are not, but their columns into stripes; as in table/norm.py
     NORM_PARTS = PARTS
     STRIPE = 256        # bytes of a row
@@ -61,6 +61,11 @@ cdef inline Py_ssize_t rows_of(const batch_sizes* g) noexcept nogil:
 
 cdef inline Py_ssize_t norm_parts(Py_ssize_t rows) noexcept nogil:
     return NORM_PARTS if rows >= PARTED_ROWS else 1
+
+
+cdef inline Py_ssize_t summed_rows(Py_ssize_t width) noexcept nogil:
+    """How many rows of so many bytes are summed in the type of x: of less than four vectors, each has four accumulators."""
+    return SUMMED_ROWS if width >= 4 * VBYTES else 4 * SUMMED_ROWS
 
 
 cdef inline Py_ssize_t stripes(real* of_type, const batch_sizes* g) noexcept nogil:
@@ -90,13 +95,13 @@ cdef void batch_norm_statistics_task(real* mean, const call_t* c, Py_ssize_t tas
     cdef stripe_t s = stripe(mean, g, task)
     cdef double* moments = <double*>c.shared + 3 * s.part * g.C + s.col
     cdef const real* x = <const real*>c.p[2] + s.col
-    cdef Py_ssize_t row = s.row
+    cdef Py_ssize_t row = s.row, some = summed_rows(s.cols * sizeof(real))
     while row < s.end:
         if real is float:
-            add_moments_f32(moments, g.C, row - s.row, x + row * g.C, least(SUMMED_ROWS, s.end - row), s.cols, g.C)
+            add_moments_f32(moments, g.C, row - s.row, x + row * g.C, least(some, s.end - row), s.cols, g.C)
         else:
-            add_moments_f64(moments, g.C, row - s.row, x + row * g.C, least(SUMMED_ROWS, s.end - row), s.cols, g.C)
-        row += SUMMED_ROWS
+            add_moments_f64(moments, g.C, row - s.row, x + row * g.C, least(some, s.end - row), s.cols, g.C)
+        row += some
 
 
 cdef void batch_norm_statistics(real* mean, const call_t* c) noexcept nogil:
@@ -180,7 +185,7 @@ cdef void batch_norm_products_task(real* dx, const call_t* c, Py_ssize_t task, i
     cdef const real* dy = <const real*>c.p[3] + s.col
     cdef const real* x = <const real*>c.p[4] + s.col
     cdef const real* mean = <const real*>c.p[7] + s.col
-    cdef Py_ssize_t row = s.row
+    cdef Py_ssize_t row = s.row, some = summed_rows(s.cols * sizeof(real))
     cdef columns_f32 f
     cdef columns_f64 d
     memset(sums, 0, s.cols * sizeof(double))
@@ -188,11 +193,11 @@ cdef void batch_norm_products_task(real* dx, const call_t* c, Py_ssize_t task, i
     while row < s.end:
         if real is float:
             point_f32(&f, mean, columns + s.col, g.C)
-            add_products_f32(sums, products, dy + row * g.C, x + row * g.C, &f, least(SUMMED_ROWS, s.end - row), s.cols, g.C, g.relu)
+            add_products_f32(sums, products, dy + row * g.C, x + row * g.C, &f, least(some, s.end - row), s.cols, g.C, g.relu)
         else:
             point_f64(&d, mean, columns + s.col, g.C)
-            add_products_f64(sums, products, dy + row * g.C, x + row * g.C, &d, least(SUMMED_ROWS, s.end - row), s.cols, g.C, g.relu)
-        row += SUMMED_ROWS
+            add_products_f64(sums, products, dy + row * g.C, x + row * g.C, &d, least(some, s.end - row), s.cols, g.C, g.relu)
+        row += some
 
 
 cdef void batch_norm_data_task(real* dx, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:

@@ -87,9 +87,10 @@ NOINLINE void NAME(join_moments)(double *restrict into, double count, const doub
 
 NOINLINE void NAME(mean_and_variance)(T *restrict mean, T *restrict var, const double *restrict moments, double count,
                                       ptrdiff_t n) {
+    const double share = 1 / count;
     for (ptrdiff_t i = 0; i < n; i++) {
         mean[i] = count > 0 ? (T)(moments[i] + moments[n + i]) : (T)NAN;
-        var[i] = count > 0 ? (T)(moments[2 * n + i] / count) : (T)NAN;
+        var[i] = count > 0 ? (T)(moments[2 * n + i] * share) : (T)NAN;
     }
 }
 

@@ -96,6 +96,23 @@ NOINLINE void NAME(unpool_pixels)(T *restrict dx, const T *dy, const uint16_t *i
 #undef UNPOOL_ROW
 }
 
+/* A row of blocks of `width` such pixels, each of one window of its own, whose taps there are numbered from `first` on. */
+INLINE void NAME(unpool_blocks)(T *dx, const T *dy, const uint16_t *index, ptrdiff_t first, const ptrdiff_t width,
+                                ptrdiff_t channels, ptrdiff_t windows, const int add) {
+    for (; windows > 0; windows--, dy += channels, index += channels)
+        for (ptrdiff_t v = 0; v < width; v++, dx += channels) {
+            const ptrdiff_t tap[2] = {0, first + v};
+            NAME(unpool_row)(dx, dy, index, tap, 1, channels, 1, 0, add);
+        }
+}
+
+NOINLINE void NAME(unpool_apart)(T *restrict dx, const T *dy, const uint16_t *index, ptrdiff_t first, ptrdiff_t width,
+                                 ptrdiff_t channels, ptrdiff_t windows, int add) {
+    if (add) NAME(unpool_blocks)(dx, dy, index, first, width, channels, windows, 1);
+    else if (width == 2) NAME(unpool_blocks)(dx, dy, index, first, 2, channels, windows, 0);
+    else NAME(unpool_blocks)(dx, dy, index, first, width, channels, windows, 0);
+}
+
 /* y = scale * x where the number's random word is at least `drop`, else 0. There is a whole vector of words at the end. */
 typedef uint32_t NAME(words) __attribute__((vector_size(4 * LANES)));
 

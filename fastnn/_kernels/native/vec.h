@@ -34,6 +34,17 @@
 #define UNROLL _Pragma("GCC unroll 32")
 #endif
 
+/* Whether an array is written past the cache: it is too large to be there when it is read, and its rows are whole vectors. */
+#define STREAMED (16 << 20)
+INLINE int streams(const void *p, size_t bytes, size_t row) {
+    return bytes >= STREAMED && row % VBYTES == 0 && (uintptr_t)p % VBYTES == 0;
+}
+INLINE void streamed(void) { /* at the end of a task that did */
+#if defined(__SSE2__)
+    _mm_sfence();
+#endif
+}
+
 static const int8_t lane_numbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 #endif
 
@@ -58,6 +69,18 @@ typedef double NAME(doubles) __attribute__((vector_size(VBYTES)));
 
 INLINE V NAME(load)(const T *p) { return *(const NAME(vec_u) *)p; }
 INLINE void NAME(store)(T *p, V v) { *(NAME(vec_u) *)p = v; }
+/* A store past the cache, to a whole vector's boundary; `streamed` below makes them seen by other threads. */
+INLINE void NAME(stream)(T *p, V v) {
+#if defined(__AVX512F__)
+    _mm512_stream_si512((__m512i *)p, (__m512i)v);
+#elif defined(__AVX2__)
+    _mm256_stream_si256((__m256i *)p, (__m256i)v);
+#elif defined(__SSE2__)
+    _mm_stream_si128((__m128i *)p, (__m128i)v);
+#else
+    NAME(store)(p, v);
+#endif
+}
 INLINE V NAME(where_positive)(V y, V dy) { return (V)((NAME(ints))dy & ~(y <= 0)); } /* ReLU's gradient */
 INLINE V NAME(all)(T x) { return x - (V){0}; } /* x - 0 is x, for -0 too */
 

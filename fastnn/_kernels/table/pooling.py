@@ -29,6 +29,11 @@ def _pool_scratch(d: Dims, real: int) -> tuple[int, int]:
     return 0, 16 * d["KH"] * d["KW"]
 
 
+def _unpool_scratch(d: Dims, real: int) -> tuple[int, int]:
+    """The windows that have each pixel of a row, and those that have one pixel."""
+    return 8 * (2 * d["KW"] + 3) * (d["W"] + 1), 16 * d["KH"] * (d["KW"] + 1)
+
+
 def _pool_backward(d: Dims, p: Mapping[str, Any]) -> None:
     d["H"], d["W"] = p["input_size"]
     _pool(d, p)
@@ -71,9 +76,8 @@ def _adaptive(d: Dims, p: Mapping[str, Any]) -> None:
 
 
 def _avg_scratch(d: Dims, real: int) -> tuple[int, int]:
-    """Place and share of each window in which a pixel can lie."""
-    most = [d[f"K{axis}"] if f"K{axis}" in d else d[out] // d[axis] + 2 for axis, out in ("HP", "WQ")]
-    return 0, rounded(16 * most[0] * most[1])
+    """What lies in what along each axis."""
+    return rounded(48 * (max(d["W"], d["Q"]) + 1) + 16 * max(d["H"], d["P"])), 0
 
 
 _AVG = tuple(
@@ -83,6 +87,7 @@ _AVG = tuple(
         (1, 1, 2, 2, (2, 2), (2, 2), (0, 0), False, True, 0),
         (3, 32, 8, 9, (2, 2), (2, 2), (0, 0), False, True, 0),
         (2, 17, 7, 9, (3, 3), (2, 2), (1, 1), False, True, 0),
+        (1, 70, 5, 6, (3, 3), (1, 1), (1, 1), False, True, 0),
         (2, 5, 7, 8, (3, 2), (2, 3), (1, 1), True, False, 0),
         (2, 4, 8, 7, (3, 3), (2, 2), (0, 1), True, True, 0),
         (2, 3, 5, 6, (2, 2), (3, 1), (0, 0), False, True, 7),
@@ -116,7 +121,7 @@ ROWS = (
         sizes=_POOL_SIZES,
         ints=(*_POOL_INTS, "kernel_size", "ceil_mode", "input_size"),
         derive=_pool_backward,
-        scratch=_pool_scratch,
+        scratch=_unpool_scratch,
         tolerance=(1e-6, 1e-15),
         samples=_POOL,
     ),
@@ -127,6 +132,7 @@ ROWS = (
         sizes=_POOL_SIZES,
         ints=(*_AVG_INTS, "kernel_size"),
         derive=_avg,
+        scratch=_avg_scratch,
         tolerance=(1e-6, 1e-14),
         samples=_AVG,
     ),
@@ -148,6 +154,7 @@ ROWS = (
         sizes=_POOL_SIZES[:6],
         ints=("P", "Q"),
         derive=_adaptive,
+        scratch=_avg_scratch,
         tolerance=(1e-6, 1e-14),
         samples=_ADAPTIVE,
     ),
