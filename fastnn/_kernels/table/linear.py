@@ -11,7 +11,7 @@ def _linear_scratch(d: Dims, real: int) -> tuple[int, int]:
 
 
 def _linear_backward_scratch(d: Dims, real: int) -> tuple[int, int]:
-    """128 rows of eight panels, each as wide as the widest tile, of weights or inputs; 256 rows of the other, turned."""
+    """128 rows of eight panels, each as wide as the widest tile, of one operand; 256 rows of the other, turned."""
     return 0, 128 * (8 * 256 + 256 * real)
 
 
