@@ -7,7 +7,7 @@
 #ifndef FASTNN_RECURRENCE_ONCE
 #define FASTNN_RECURRENCE_ONCE
 enum { CELL_TANH, CELL_RELU, CELL_IDENTITY, CELL_GRU, CELL_LSTM }; /* as CELLS in table/recurrence.py */
-enum { PANEL_STEPS = 128 }; /* along a panel of weights, which is as wide as the widest tile: 32 KB, for the first-level cache */
+enum { PANEL_STEPS = 128 }; /* along a panel of weights, as wide as the widest tile: 32 KB, for the first-level cache */
 static const ptrdiff_t cell_gates[] = {1, 1, 1, 3, 4}, cell_states[] = {1, 1, 1, 1, 2}, cell_kept[] = {1, 1, 1, 4, 6};
 
 /* What a call is about. N sequences, in `blocks`; sequence `order[i]` is the i-th longest and has steps[i]. */
