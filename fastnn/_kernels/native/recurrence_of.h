@@ -7,7 +7,7 @@
 #ifndef FASTNN_RECURRENCE_ONCE
 #define FASTNN_RECURRENCE_ONCE
 enum { CELL_TANH, CELL_RELU, CELL_IDENTITY, CELL_GRU, CELL_LSTM }; /* as CELLS in table/recurrence.py */
-enum { PANEL_VECTORS = 2, PANEL_STEPS = 256 };                     /* across and along a panel of weights */
+enum { PANEL_STEPS = 128 }; /* along a panel of weights, as wide as the widest tile: 32 KB, for the first-level cache */
 static const ptrdiff_t cell_gates[] = {1, 1, 1, 3, 4}, cell_states[] = {1, 1, 1, 1, 2}, cell_kept[] = {1, 1, 1, 4, 6};
 
 /* What a call is about. N sequences, in `blocks`; sequence `order[i]` is the i-th longest and has steps[i]. */
@@ -58,9 +58,9 @@ INLINE ptrdiff_t taken(const recurrence_t *r, ptrdiff_t i, ptrdiff_t s) {
 }
 #endif
 
-/* --- packed weights: a stretch of the depth after the other, each in panels of PANEL_VECTORS vectors, as `pack` has them */
+/* --- packed weights: a stretch of the depth after the other, each in panels, as `pack` has them */
 
-#define WIDTH (PANEL_VECTORS * VL)
+#define WIDTH (OUTER_VECTORS * VL)
 
 /* W (G, H), as (H, G) or as it is, one panel: a task. */
 static void NAME(pack_task)(void *weight, const call_t *c, ptrdiff_t task, int turned) {
