@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import needs_native
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layer_cases import assert_close, every_backend, gradients, random
@@ -167,6 +168,27 @@ def test_gradients_with_dropout(p: float, backend: str) -> None:
         slope = (forward(x)[1](dy) * step).sum()
         ends = [(forward(x + sign * 1e-6 * step)[0] * dy).sum() for sign in (1, -1)]
     np.testing.assert_allclose(slope, (ends[0] - ends[1]) / 2e-6, rtol=1e-6, atol=1e-8)
+
+
+@needs_native
+def test_a_captured_step_drops_the_same_weights() -> None:
+    x, y = random((3, 4, 5, 6), "float32"), np.arange(4) % 3
+    results = []
+    for captured in (False, True):
+        fn.manual_seed(7)
+        attention = fn.TransformerEncoderLayer(6, 2, 8, 0.3, batch_first=True)
+        model, loss = fn.Sequential(attention, fn.Flatten(), fn.Linear(30, 3)), fn.CrossEntropyLoss()
+        optimizer = fn.SGD(model.parameters(), lr=0.1)
+        step = fn.capture(model, loss, optimizer, x[0], y) if captured else None
+        for batch in x:
+            if step is not None:
+                step(batch, y)
+                continue
+            scores, backward = model.forward(batch, train=True)
+            backward(loss.forward(scores, y)[1](), need_dx=False)
+            optimizer.step()
+        results.append({key: value.tobytes() for key, value in model.state_dict().items()})
+    assert results[0] == results[1]
 
 
 # --- in linear time ---------------------------------------------------------------------------------------------------

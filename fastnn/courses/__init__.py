@@ -44,6 +44,7 @@ RESULTS = {
     "layer-checks": "UCLA ECE C147, homework 3: layers and losses of CS231n's frame beside known values",
     "cifar-fc": "UCLA ECE C147, homework 3: fully connected networks on CIFAR-10 by CS231n's Solver",
     "rnn-alternating": "Deep Learning, assignment 3: a scalar recurrence that ends in an alternating sum",
+    "linear-attention": "Deep Learning, assignment 3: self-attention in linear time, two ways, beside the full one",
     "imdb-sentiment": "Deep Learning, assignment 3: reviews of films rated by a GRU over the states of a frozen BERT",
 }
 

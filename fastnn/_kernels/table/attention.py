@@ -78,7 +78,7 @@ def _pair(name: str, dropout: tuple[Arg, ...] = ()) -> list[Kernel]:
         "ints": ("heads", "causal"),
         "floats": ("p",) if dropout else (),
         "derive": _dropping if dropout else heads_divide,
-        "samples": _SAMPLES,
+        "samples": _SAMPLES[1:3] if dropout else _SAMPLES,
     }
     logsumexp = array("logsumexp", "N A T", optional=True, values=_logarithms)
     return [
