@@ -32,7 +32,7 @@ from . import Check, Found
 
 SEED = 0
 LENGTHS = (256, 512, 1024, 2048, 4096, 8192, 16384)
-FITTED = 2048  #: from where on exponents are fitted: below, fixed costs count
+FITTED = 1024  #: from where on exponents are fitted: below, fixed costs count
 TEXTBOOK = (512, 2048)  #: from where on the textbook's memory is fitted, and up to where it is run
 WIDTH, HEADS, RANK = 128, 2, 64
 ROUNDS = 5
@@ -54,7 +54,7 @@ def layers(length: int) -> dict[str, fn.Layer]:
 def run(*, seed: int, out: Path | None = None, lengths: Sequence[int] = LENGTHS, progress: bool = False) -> Found:
     """Measure each layer at each length; needs the compiled kernels.
 
-    seed: of weights and sequences. out: the folder for the picture. Exponents are fitted, and checked, from 2048 on.
+    seed: of weights and sequences. out: the folder for the picture. Exponents are fitted, and checked, from 1024 on.
     """
     if k.active().name != "native":
         raise RuntimeError("linear-attention measures the compiled kernels, which are not in use here")
