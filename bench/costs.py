@@ -10,12 +10,27 @@ def flops(call: Call) -> int:
 
     Only useful ones count: products with a convolution's padding do not, so skipping them earns nothing.
     """
-    d = call.sizes
-    if call.kernel.name.startswith("linear"):
+    d, name = call.sizes, call.kernel.name
+    if name.startswith("attention"):
+        products = 5 if name.endswith("_backward") else 2
+        return products * 2 * d["N"] * d["E"] * _attended(call)
+    if name.startswith("linear_attention"):  # from every key and to every query, by a matrix of a head's numbers
+        keys, queries = (3, 2) if name.endswith("_backward") else (1, 1)
+        D: int = d["E"] // call.params["heads"]
+        return 2 * d["N"] * (keys * d["S"] + queries * d["T"]) * d["E"] * D
+    if name.startswith("mix_steps"):
+        return 2 * d["N"] * d["R"] * d["S"] * d["E"]
+    if name.startswith("linear"):
         return 2 * d["N"] * d["I"] * d["O"]
-    if call.kernel.name.startswith("conv2d"):
+    if name.startswith("conv2d"):
         return 2 * d["N"] * d["O"] * d["I"] * _taps(d, "H", "P") * _taps(d, "W", "Q")
     return 0
+
+
+def _attended(call: Call) -> int:
+    """How many pairs of a query and a key there are that go together."""
+    T, S = call.sizes["T"], call.sizes["S"]
+    return sum(min(t + 1, S) for t in range(T)) if call.params["causal"] else T * S
 
 
 def _taps(d: dict[str, int], axis: str, out: str) -> int:

@@ -456,6 +456,38 @@ def _layer_norm_backward(call: Call, memory_format: Any) -> Callable[[], Any]:
     return lambda: aten.native_layer_norm_backward(dy, x, shape, *rows, weight, bias, wanted)
 
 
+def _attention(call: Call, memory_format: Any) -> Callable[[], Any]:
+    q, key, value = _in_heads(call, call.inputs[:3])
+    mask, causal = _attended(call, call.inputs[3])
+    how = {"attn_mask": mask, "is_causal": causal, "dropout_p": call.params.get("p", 0.0)}
+    attend = torch.nn.functional.scaled_dot_product_attention
+    return lambda: attend(q, key, value, **how).transpose(1, 2).flatten(2)
+
+
+def _attention_backward(call: Call, memory_format: Any) -> Callable[[], Any]:
+    """By the operator behind `scaled_dot_product_attention`, given what its forward pass returned."""
+    dy, q, key, value, y = _in_heads(call, [*call.inputs[:4], call.inputs[5]])
+    mask, causal = _attended(call, call.inputs[4])
+    added = None if mask is None else torch.zeros(mask.shape, dtype=q.dtype).masked_fill_(~mask, -torch.inf)
+    sums = torch.from_numpy(call.inputs[6]).nan_to_num(neginf=torch.inf)  # of queries without keys, whose weights are 0
+    given = dy, q, key, value, y, sums, 0.0, causal
+    operator = aten._scaled_dot_product_flash_attention_for_cpu_backward
+    return lambda: tuple(d.transpose(1, 2).flatten(2) for d in operator(*given, attn_mask=added))
+
+
+def _attended(call: Call, mask: Any) -> tuple[Tensor | None, bool]:
+    """PyTorch's mask, and whether it is causal: it takes one of both."""
+    if mask is None:
+        return None, bool(call.params["causal"])
+    allowed = torch.from_numpy(mask)[:, None, None].expand(-1, 1, call.sizes["T"], -1)
+    return (allowed.tril() if call.params["causal"] else allowed.contiguous()), False
+
+
+def _in_heads(call: Call, arrays: Any) -> list[Tensor]:
+    """(N, T, E) as (N, heads, T, E / heads)."""
+    return [torch.from_numpy(a).unflatten(2, (call.params["heads"], -1)).transpose(1, 2) for a in arrays]
+
+
 def _elementwise(function: Any, *names: str) -> Make:
     """An operator on one array, with its options by name, into given memory."""
 
@@ -850,6 +882,9 @@ KERNELS: dict[str, Make] = {
     "batch_norm_backward": _batch_norm_backward,
     "layer_norm": _layer_norm,
     "layer_norm_backward": _layer_norm_backward,
+    "attention": _attention,
+    "attention_backward": _attention_backward,
+    "attention_dropout": _attention,
     "dropout2d": _dropout2d,
     "embedding_backward": _embedding_backward,
     "softmax": _softmax,

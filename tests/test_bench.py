@@ -102,6 +102,15 @@ def test_operations_of_a_linear_layer() -> None:
     assert bytes_moved(call) == 4 * (2 * 3 + 5 * 3 + 5 + 2 * 5)
 
 
+def test_operations_of_attention() -> None:
+    sizes = {"N": 2, "T": 3, "S": 5, "E": 8, "heads": 2}
+    for row, products in (("attention", 2), ("attention_backward", 5)):
+        assert flops(make(row, {**sizes, "causal": False})) == products * 2 * 2 * 3 * 5 * 8
+        assert flops(make(row, {**sizes, "causal": True})) == products * 2 * 2 * (1 + 2 + 3) * 8
+    assert flops(make("linear_attention", {**sizes, "causal": False})) == 2 * 2 * (3 + 5) * 8 * 4
+    assert flops(make("mix_steps", {"N": 2, "S": 5, "E": 8, "R": 3, "M": 6})) == 2 * 2 * 3 * 5 * 8
+
+
 def test_operations_of_a_convolution_leave_out_padding() -> None:
     # A 3 × 3 window with padding 1 sees 4 of 9 pixels in each corner of a 2 × 2 image: 16 products an image and channel
     # pair. Stride 2 leaves the first corner.
@@ -390,7 +399,7 @@ def compare_with_torch() -> None:
     from bench.peer_torch import KERNELS, TorchPeer
 
     # These draw numbers of their own, so only shapes can agree.
-    drawn = ("dropout", "dropout2d", "max_pool2d_backward")
+    drawn = ("dropout", "dropout2d", "attention_dropout", "max_pool2d_backward")
     drawn += ("conv2d_max_pool2d_backward_data", "conv2d_max_pool2d_backward_weights")
     drawn += ("random_crop", "random_crop_backward", "random_flip", "cutout")
     indexed = ("max_pool2d", "conv2d_max_pool2d")  # PyTorch counts through the image

@@ -131,7 +131,11 @@ def test_environment_variable(isa: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "file,names", [("linear.pxi", {"OUT_BLOCK": 32, "DEPTH": 1024, "PANEL_DEPTH": 128, "PANELS": 4})]
+    "file,names",
+    [
+        ("linear.pxi", {"OUT_BLOCK": 32, "DEPTH": 1024, "PANEL_DEPTH": 128, "PANELS": 4}),
+        ("attention.pxi", {"KEYS": 64, "MOST_QUERIES": 64}),
+    ],
 )
 def test_scratch_in_the_table_is_what_kernels_use(file: str, names: dict[str, int]) -> None:
     """`_linear_scratch` and `_linear_backward_scratch` of the table are written with these numbers."""

@@ -585,3 +585,22 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, missing: st
 
 def test_any_object_with_the_four_lists_will_do() -> None:
     plots.learning_curves(SimpleNamespace(loss=[1.0], accuracy=[], val_loss=[], val_accuracy=[]))
+
+
+# --- log_log ----------------------------------------------------------------------------------------------------------
+
+
+def test_log_log(tmp_path: Path) -> None:
+    seconds = {"full": {256: 0.1, 512: 0.4, 1024: NAN}, "$linear$": {256: 0.2, 512: 0.0}}
+    figure = plots.log_log({"time ($s$)": seconds, "bytes": {"full": {256: 9.0}}}, tmp_path / "a.png", xlabel="T")
+    left, right = figure.axes
+    assert [(list(line.get_xdata()), list(line.get_ydata())) for line in left.lines] == [
+        ([256, 512], [0.1, 0.4]),
+        ([256], [0.2]),
+    ]
+    assert right.lines[0].get_color() == left.lines[0].get_color() != left.lines[1].get_color()
+    assert (left.get_xscale(), left.get_yscale(), left.get_xlabel()) == ("log", "log", "T")
+    assert left.get_title() == "time ($s$)" and (tmp_path / "a.png").stat().st_size > 1000
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["full", "$linear$"]
+    with pytest.raises(ValueError, match="log_log: expected at least one panel"):
+        plots.log_log({})

@@ -42,6 +42,7 @@ RESULTS = {
     "cifar-two-layer": "UCLA ECE C147, homework 3: a two-layer net on CIFAR-10, and a search for its hyper-parameters",
     "layer-checks": "UCLA ECE C147, homework 3: layers and losses of CS231n's frame beside known values",
     "cifar-fc": "UCLA ECE C147, homework 3: fully connected networks on CIFAR-10 by CS231n's Solver",
+    "linear-attention": "Deep learning, assignment 3: self-attention in linear time, two ways, beside the full one",
 }
 
 #: Options that say where data come from and what is shown: a report does not name them.

@@ -9,6 +9,7 @@ from .bars import bars
 from .confusion import confusion_matrix
 from .curves import learning_curves
 from .heat_map import heat_map
+from .log_log import log_log
 from .pictures import filters, worst_mistakes
 
-__all__ = ["bars", "confusion_matrix", "filters", "heat_map", "learning_curves", "worst_mistakes"]
+__all__ = ["bars", "confusion_matrix", "filters", "heat_map", "learning_curves", "log_log", "worst_mistakes"]
