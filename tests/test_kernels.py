@@ -251,7 +251,9 @@ FUSED = ("conv2d_max_pool2d", "conv2d_max_pool2d_backward_data", "conv2d_max_poo
 LARGE: tuple[tuple[tuple[str, ...], Sample], ...] = (
     (("linear", "linear_backward_data", "linear_backward_weights"), {"N": 200, "I": 300, "O": 150, "relu": False}),
     (("linear_backward_data", "linear_backward_weights"), {"N": 1100, "I": 300, "O": 150}),
+    (("linear",), {"N": 200, "I": 1100, "O": 70, "relu": True}),
     (("linear",), {"N": 300, "I": 1100, "O": 70, "relu": True}),
+    (("linear",), {"N": 260, "I": 19, "O": 73, "relu": False}),
     (("linear",), {"N": 150, "I": 900, "O": 20, "relu": True}),
     *(
         (
