@@ -121,3 +121,42 @@ def test_lengths_that_do_not_fit(lengths: Array, error: type[Exception], message
 def test_values_without_steps_are_told() -> None:
     with pytest.raises(fn.ShapeError, match=r"x: expected padded sequences \(N, T, …\), got \(3,\)"):
         classifier().predict(fn.Padded(np.zeros(3, np.float32), np.ones(3, int)))
+
+
+def recurrent() -> fn.Sequential:
+    fn.manual_seed(0)
+    gru = fn.GRU(3, 6, 2, batch_first=True, bidirectional=True, dropout=0.2, returns="last")
+    return fn.Sequential(fn.Linear(3, 3), fn.Tanh(), gru, fn.Linear(12, 2))
+
+
+def test_a_captured_step_sees_the_lengths_of_its_batch() -> None:
+    x, labels = batch(64)
+    losses = []
+    for captured in (False, True):
+        model, loss, optimizer = recurrent(), fn.CrossEntropyLoss(), fn.Adam()
+        optimizer.bind(model.parameters())
+        step = fn.capture(model, loss, optimizer, x[:16], labels[:16]) if captured else None
+        found = []
+        for i in range(0, 64, 16):
+            some = x[i : i + 16]
+            if step is not None:
+                found.append(step(some, labels[i : i + 16]))
+                continue
+            scores, backward = model.forward(some, train=True)
+            mean, loss_backward = loss.forward(scores, labels[i : i + 16])
+            backward(loss_backward(), need_dx=False)
+            optimizer.step()
+            found.append(float(mean))
+        losses.append(found)
+    assert losses[0] == losses[1]
+
+
+def test_lengths_that_do_not_fit_a_captured_step() -> None:
+    x, labels = batch(16)
+    model = recurrent()
+    step = fn.capture(model, fn.CrossEntropyLoss(), fn.SGD(lr=0.1), x, labels)
+    for wrong in (0, x.values.shape[1] + 1):
+        lengths = x.lengths.copy()
+        lengths[3] = wrong
+        with pytest.raises(ValueError):
+            step(fn.Padded(x.values, lengths), labels)
