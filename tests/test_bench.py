@@ -396,7 +396,8 @@ def test_torch_computes_the_same() -> None:
 
 def compare_with_torch() -> None:
     """Every form of every operator of PyTorch against the reference; raises where they differ."""
-    from bench.peer_torch import KERNELS, TorchPeer
+    from bench.peer_torch import TorchPeer
+    from bench.torch_kernels import KERNELS
 
     # These draw numbers of their own, so only shapes can agree.
     drawn = ("dropout", "dropout2d", "attention_dropout", "max_pool2d_backward")
