@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -14,15 +14,25 @@ import numpy as np
 
 from ._errors import DTypeError, ShapeError
 from ._kernels import Array
-from ._kernels.kernel import Plan, observing
+from ._kernels.kernel import Dims, Plan, observing
 from .layers import Layer, Parameter
 from .layers.layer import Backward
 
-#: By how a kernel's name begins, the sizes whose product is the number of its multiply-adds; other kernels have none.
-_MULTIPLY_ADDS = {
-    "linear": ("N", "I", "O"),
-    "conv2d": ("N", "O", "P", "Q", "I", "KH", "KW"),
-    "recurrence": ("A", "B", "G", "H"),
+
+def _conv(d: Dims) -> int:
+    return math.prod(d[size] for size in ("N", "O", "P", "Q", "I", "KH", "KW"))
+
+
+#: By kernel, the multiply-adds of its products; other kernels have none. Masks and causality make them no fewer.
+_MULTIPLY_ADDS: dict[str, Callable[[Dims], int]] = {
+    "linear": lambda d: d["N"] * d["I"] * d["O"],
+    "conv2d": _conv,
+    "conv2d_max_pool2d": _conv,
+    "conv2d_backward_data": _conv,  # the forward of a transposed convolution
+    "recurrence": lambda d: d["A"] * d["B"] * d["G"] * d["H"],
+    "attention": lambda d: 2 * d["N"] * d["T"] * d["S"] * d["E"],
+    "linear_attention": lambda d: d["N"] * (d["T"] + d["S"]) * d["E"] * (d["E"] // d["A"]),
+    "mix_steps": lambda d: d["N"] * d["R"] * d["S"] * d["E"],
 }
 _SAMPLES = 2  #: with one, a batch normalisation that keeps no running statistics would have nothing to normalise by
 _HEADING = ("layer", "kind", "output", "parameters", "trainable", "multiply-adds", "")
@@ -138,18 +148,18 @@ class _Watch:
         for layer in set(model.modules()):
             vars(layer)["forward"] = partial(self._forward, layer, layer.forward)
 
-    def _forward(self, layer: Layer, forward: Any, x: Any, train: bool = False) -> tuple[Any, Backward]:
+    def _forward(self, layer: Layer, forward: Any, *arguments: Any, **options: Any) -> tuple[Any, Backward]:
         self._running.append(layer)
-        y, backward = forward(x, train)
+        y, backward = forward(*arguments, **options)
         self._running.pop()
         self.outputs[layer] = _shape(y)
         return y, backward
 
     def kernel(self, plan: Plan) -> None:
         """A kernel is called by the innermost layer."""
-        for name, sizes in _MULTIPLY_ADDS.items():
-            if plan.kernel.name.startswith(name):
-                self.multiply_adds[self._running[-1]] += math.prod(plan.dims[size] for size in sizes) // _SAMPLES
+        count = _MULTIPLY_ADDS.get(plan.kernel.name)
+        if count is not None:
+            self.multiply_adds[self._running[-1]] += count(plan.dims) // _SAMPLES
 
 
 def _shape(y: Any) -> str:
