@@ -13,6 +13,7 @@ include "loss.pxi"
 include "pointwise.pxi"
 include "clip.pxi"
 include "optim.pxi"
+include "custom.pxi"
 include "layout.pxi"
 include "augment.pxi"
 
@@ -54,6 +55,7 @@ def kernels():
         **pointwise_kernels(),
         **clip_kernels(),
         **optim_kernels(),
+        **custom_kernels(),
         **layout_kernels(),
         **augment_kernels(),
     }
