@@ -68,7 +68,7 @@ def source(program: Program, real: str) -> tuple[str, dict[str, Any]]:
     stores = [f"a{i}[i] = {writer.varying(result)}" for i, result in program.results]
     body = [*arrays, *writer.before, "for i in range(n):", *(f"    {line}" for line in (*writer.inside, *stores))]
     head = ["import math", "import numpy as np", f"from numpy import {real} as T", "", *writer.numbers, ""]
-    lines = [*head, "def stretch(p, n, f):", *(f"    {line}" for line in body)]
+    lines = [*head, "def stretch(p, n, f):", "    on_widest_vectors()", *(f"    {line}" for line in body)]
     return "\n".join(lines) + "\n", writer.called
 
 

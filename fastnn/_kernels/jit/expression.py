@@ -159,6 +159,11 @@ def _one_of_two(order: str, name: str, numpy: Callable[..., Any]) -> Operation:
     return Operation(numpy, f"{name}imum({{0}}, {{1}})", f"{name}({{0}}, {{1}})", partials)
 
 
+def _partials_of_gated(y: Expression, a: Expression, z: Expression) -> tuple[Any, ...]:
+    open_ = apply("sigmoid", -z)
+    return open_, -(a * (open_ * (1 - open_)))
+
+
 CONDITIONS = ("lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not")
 OPERATIONS: dict[str, Operation] = {
     "add": _infix("+", np.add, lambda y, a, b: (1, 1)),
@@ -188,6 +193,12 @@ OPERATIONS: dict[str, Operation] = {
     "tanh": _own("tanh", np.tanh, lambda y, x: 1 - y * y),
     "sigmoid": _own(
         "sigmoid", lambda x: 1 / (1 + np.exp(-x)), lambda y, x: y * (1 - y), "1.0 / (1.0 + math.exp(-{0}))"
+    ),
+    "gated": Operation(
+        lambda a, z: a / (1 + np.exp(z)),
+        "{0} / one_plus_exp({1})",
+        "{0} / (1.0 + math.exp({1}))",
+        _partials_of_gated,
     ),
     "softplus": _own(
         "softplus",
@@ -225,13 +236,15 @@ def _simpler_mul(a: Expression, b: Expression) -> Expression | None:
 
 
 def _simpler_div(a: Expression, b: Expression) -> Expression | None:
-    """Also a / (1 + exp(z)) = a sigmoid(-z), whose derivative does not become ∞ / ∞ where exp(z) is infinite."""
+    """Also a / (1 + exp(z)) as one operation, whose derivative is not ∞ / ∞ where exp(z) is infinite."""
     if b is ONE:
         return a
     z = _one_plus_exp(b)
     if z is None:
         return None
-    return apply("sigmoid", z) if a is apply("exp", z) else a * apply("sigmoid", -z)
+    if a is ONE:
+        return apply("sigmoid", -z)
+    return apply("sigmoid", z) if a is apply("exp", z) else apply("gated", a, z)
 
 
 def _simpler_pow(a: Expression, b: Expression) -> Expression | None:

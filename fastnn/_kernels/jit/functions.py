@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 
 #: The names of these functions, which generated code uses.
-NAMES = ("exp", "expm1", "log", "log1p", "sigmoid", "sign", "softplus", "tanh", "maximum", "minimum")
+NAMES = (
+    *("exp", "expm1", "log", "log1p", "one_plus_exp", "sigmoid", "sign", "softplus", "tanh", "maximum", "minimum"),
+    "on_widest_vectors",
+)
 #: What Numba compiles with: products and sums may be fused, but NaN and infinity are what they are, and no error is raised.
 OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
 
@@ -47,7 +50,6 @@ def make(real: str) -> dict[str, Callable[..., Any]]:
         (T(6.93145751953125e-1), T(1.42860682030941723212e-6)) if wide else (T(0.693359375), T(-2.12194440e-4))
     )
     LEAST, MOST = (T(-708.39), T(709.782712893383973)) if wide else (T(-87.33), T(88.7228317))
-    LARGE = T(40)  # 1 is nothing beside exp of it
     NORMAL = T(np.finfo(T).tiny)
     ROOT_HALF = int(np.sqrt(T(0.5)).view(np.int64 if wide else np.int32))
 
@@ -62,6 +64,18 @@ def make(real: str) -> dict[str, Callable[..., Any]]:
             return builder.bitcast(moved, context.get_value_type(of_bits))
 
         return of_bits(of_bits, of_bits), generate
+
+    @intrinsic
+    def on_widest_vectors(typing: Any) -> Any:
+        """Lets the function that calls this use AVX-512's whole registers where there are any: LLVM halves them."""
+
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            attributes = builder.function.attributes
+            if isinstance(attributes, set):  # whose own `add` knows no attributes with values
+                set.add(attributes, '"prefer-vector-width"="512"')
+            return context.get_dummy_value()
+
+        return types.void(), generate
 
     @intrinsic
     def exponent(typing: Any, x: Any) -> Any:
@@ -103,10 +117,10 @@ def make(real: str) -> dict[str, Callable[..., Any]]:
         shifted = x * LOG2E + ROUND
         n = shifted - ROUND
         r = x - n * LN2_HIGH - n * LN2_LOW
-        scale = with_exponent(ONE, shifted)
-        y = scale * (series(r) * (r * r) + r) + (scale - ONE)
-        y = -ONE if x < LEAST else y
-        return exp(x) if x > LARGE else y
+        half = with_exponent(HALF, shifted)  # of 2^n, which may be infinite
+        y = TWO * (half * (series(r) * (r * r) + r) + (half - HALF))
+        y = y if x <= MOST else x * INFINITY
+        return -ONE if x < LEAST else y
 
     @compiled
     def log(x: Any) -> Any:
@@ -132,6 +146,10 @@ def make(real: str) -> dict[str, Callable[..., Any]]:
         return y if u > ZERO else log(u)
 
     @compiled
+    def one_plus_exp(x: Any) -> Any:
+        return ONE + exp(x)
+
+    @compiled
     def sigmoid(x: Any) -> Any:
         return ONE / (ONE + exp(-x))
 
@@ -153,9 +171,7 @@ def make(real: str) -> dict[str, Callable[..., Any]]:
         scale = with_exponent(ONE, shifted)
         e = scale * (series(r) * (r * r) + r) + (scale - ONE)
         e = -ONE if a < LEAST else e
-        y = -e / (e + TWO)
-        y = -y if x < ZERO else y
-        return x if x == ZERO else y  # whose sign stays
+        return math.copysign(e / (e + TWO), x)
 
     @compiled
     def maximum(a: Any, b: Any) -> Any:
