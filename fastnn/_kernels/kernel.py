@@ -144,7 +144,7 @@ class Made(Protocol):
     native: str  #: the native kernel that goes through the arrays
     arrays: int  #: how many of the call's arrays it goes through, the first ones
 
-    def reference(self, *inputs: Array, **params: Any) -> Any:
+    def reference(self, *inputs: Any, **params: Any) -> Any:
         """In NumPy, as a function of `reference`."""
         ...
 
@@ -155,7 +155,7 @@ class Made(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """One row of the table, or one `made` while the program runs. Calling it runs the active backend's function of the same name.
+    """One row of the table, or one `made` while the program runs. Calling it runs it on the active backend.
 
     sizes: the symbols a native kernel receives, in this order, before the whole-number parameters.
     ints, floats: the parameters, by name; an int parameter is one number or a tuple of them.

@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 
 from .._kernels import Array
-from .._kernels.jit.expression import Expression, Unsupported, call, derivative, evaluate, variable
+from .._kernels.jit.expression import (
+    CONDITIONS,
+    Expression,
+    Unsupported,
+    call,
+    derivative,
+    evaluate,
+    number,
+    variable,
+    where,
+)
 from ..gradcheck import GradientError
 from .parsing import expressions, parameters
 
@@ -56,16 +66,18 @@ def _taken_apart(function: FunctionType, names: Sequence[str]) -> Expression:
 
 def _number(found: Any, function: Callable[..., Any]) -> Expression:
     if isinstance(found, int | float):
-        found = found * variable("") ** 0  # the number as an expression
+        return number(found)
     if not isinstance(found, Expression):
         raise Unsupported(f"{function.__name__} returns {type(found).__name__}, not a number")
-    return found
+    return where(found, 1, 0) if found.op in CONDITIONS else found
 
 
-def _check(name: str, value: Expression, slope: Expression, arrays: Sequence[str], options: Mapping[str, float]) -> None:
+def _check(
+    name: str, value: Expression, slope: Expression, arrays: Sequence[str], options: Mapping[str, float]
+) -> None:
     """Raise a `GradientError` that names a point where the slope is not the numerical one."""
     line = np.concatenate([-_SIZES[::-1], _SIZES])
-    grid = np.meshgrid(line, *[line[::4]] * (len(arrays) - 1), indexing="ij")
+    grid = np.meshgrid(line, *[1.0371 * line[::4]] * (len(arrays) - 1), indexing="ij")  # where no two are alike
     points = {array: part.ravel() for array, part in zip(arrays, grid, strict=True)}
     x = points[arrays[0]]
     step = _STEP * np.maximum(1, np.abs(x))
@@ -78,9 +90,9 @@ def _check(name: str, value: Expression, slope: Expression, arrays: Sequence[str
     if wrong.any():
         excess: Array = np.where(wrong, np.abs(found - expected) / tolerance, -1.0)
         worst = int(np.argmax(np.where(np.isnan(excess), np.inf, excess)))
-        where = ", ".join(f"{array} = {part[worst]:.6g}" for array, part in points.items())
-        with_options = "".join(f", {option} = {number:g}" for option, number in options.items())
+        at = [f"{array} = {part[worst]:.6g}" for array, part in points.items()]
+        at += [f"{option} = {value:g}" for option, value in options.items()]
         raise GradientError(
-            f"{name}: the derivative given is {found[worst]:.6g} at {where}{with_options}, numerically it is "
+            f"{name}: the derivative given is {found[worst]:.6g} at {', '.join(at)}, numerically it is "
             f"{expected[worst]:.6g} (check=False if that is meant)"
         )

@@ -67,7 +67,7 @@ def elementwise(function: Any = None, *, derivative: Any = None, check: bool = T
             elementwise_row(name, [x], {"the output": y}, [*defaults]),
             elementwise_row(f"{name}, backward", [dy, x], {"the result": variable(dy) * slope}, [*defaults]),
         )
-        cls = made(Elementwise, function, rows=rows, defaults=defaults)
+        cls: type[Elementwise] = made(Elementwise, function, rows=rows, defaults=defaults)
         REGISTRY[name] = cls
         return cls
 
@@ -81,8 +81,8 @@ def made(base: type[Any], function: FunctionType, **attributes: Any) -> Any:
     """A class that stands where the function stood."""
     place = {"__module__": function.__module__, "__qualname__": function.__qualname__, "__doc__": function.__doc__}
     for option in attributes["defaults"]:
-        if hasattr(base, option):
-            raise ValueError(f"{function.__name__}: a parameter cannot be called {option!r}, {base.__name__} has that")
+        if hasattr(base, option) or option in inspect.signature(base).parameters:
+            raise ValueError(f"{function.__name__}: a parameter cannot be called {option!r}, {base.__name__} has one")
     return type(function.__name__, (base,), {**place, "function": staticmethod(function), **attributes})
 
 

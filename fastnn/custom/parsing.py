@@ -8,7 +8,7 @@ import inspect
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -302,5 +302,6 @@ def _tree(function: FunctionType) -> ast.FunctionDef | ast.Lambda:
 
 def _is_of(code: Any, node: ast.Lambda) -> bool:
     """Whether a lambda has this code."""
-    made = compile(ast.fix_missing_locations(ast.Expression(node)), "<lambda>", "eval").co_consts[0]
+    around = compile(ast.Expression(node), "<lambda>", "eval")  # whose constants are defaults, and the lambda's code
+    made = next(constant for constant in around.co_consts if isinstance(constant, CodeType))
     return (made.co_varnames, made.co_code, made.co_consts) == (code.co_varnames, code.co_code, code.co_consts)

@@ -131,7 +131,8 @@ class Softplus(Activation):
     rows = k.softplus, k.softplus_backward
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
-        self.beta, self.threshold = finite_number("Softplus", "beta", beta), finite_number("Softplus", "threshold", threshold)
+        self.beta = finite_number("Softplus", "beta", beta)
+        self.threshold = finite_number("Softplus", "threshold", threshold)
         if self.beta <= 0:
             raise ValueError(f"Softplus: expected beta above 0, got {beta!r}")
 

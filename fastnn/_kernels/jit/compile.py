@@ -34,14 +34,17 @@ def address(program: Program, real: str) -> int:
     """Where the code is for arrays of this dtype: a `stretch_fn` of native/custom.pxi."""
     with _lock:
         try:
-            import numba  # noqa: F401
+            import numba
         except ImportError as error:
             _warn(error)
             return _in_numpy(program, real)
         text, beside = source(program, real)
         key = (text, *beside.values())
         if key not in _made:
-            _made[key] = _compiled(text, beside, real)
+            try:
+                _made[key] = _compiled(text, beside, real)
+            except numba.NumbaError as error:
+                raise TypeError(f"{program.name}: Numba cannot compile it: {error}") from error
         found: int = _made[key].address
         return found
 
@@ -60,7 +63,7 @@ def _warn(error: ImportError) -> None:
 
 
 def source(program: Program, real: str) -> tuple[str, dict[str, Any]]:
-    """Python for Numba: a function ``stretch(p, n, f)`` of arrays, their length and options; and what it calls by name."""
+    """Python for Numba, a function ``stretch(p, n, f)`` of arrays, their length, options; and what it calls."""
     writer = _Writer(program)
     for node in in_order([result for _, result in program.results]):
         writer.write(node)
@@ -73,7 +76,7 @@ def source(program: Program, real: str) -> tuple[str, dict[str, Any]]:
 
 
 class _Writer:
-    """Writes one line for each expression: numbers, what depends on options alone (in double), and what is in the loop."""
+    """Writes a line for each expression: numbers, what depends on options alone (in double), and what is in a loop."""
 
     def __init__(self, program: Program) -> None:
         self.numbers: list[str] = []
@@ -142,7 +145,7 @@ def _compiled(text: str, beside: dict[str, Any], real: str) -> Any:
 
     if real not in _functions:
         _functions[real] = functions.make(real)
-    namespace = dict(_functions[real])
+    namespace = {"__name__": functions.__name__, **_functions[real]}  # what Numba keeps names a module
     namespace |= {name: numba.njit(**functions.OPTIONS)(function) for name, function in beside.items()}
     number = types.float64 if real == "float64" else types.float32
     signature = types.void(types.CPointer(types.CPointer(number)), types.intp, types.CPointer(types.float64))
@@ -205,5 +208,6 @@ def _in_numpy(program: Program, real: str) -> int:
 
 
 def _array(address: int, n: int, dtype: np.dtype[Any]) -> Array:
-    memory = (ctypes.c_char * (n * dtype.itemsize)).from_address(address)
-    return np.frombuffer(memory, dtype)
+    memory: Any = (ctypes.c_char * (n * dtype.itemsize)).from_address(address)
+    found: Array = np.frombuffer(memory, dtype)
+    return found

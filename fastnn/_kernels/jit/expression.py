@@ -1,4 +1,4 @@
-"""What a user's function computes, as a graph: its NumPy version, its derivative, and what compiled code is written from.
+"""What a user's function computes, as a graph: its NumPy version, its derivative, and what code is written from.
 
 Equal expressions are one object, so that what occurs twice is computed once, in the derivative, too.
 """
@@ -103,13 +103,22 @@ ZERO, ONE = number(0), number(1)
 def apply(op: str, *args: Any) -> Expression:
     """An operation on expressions or numbers, made simpler where that is not less exact."""
     if not all(isinstance(a, Expression | int | float | np.number) for a in args):
-        return NotImplemented
-    given = tuple(a if isinstance(a, Expression) else number(a) for a in args)
-    if all(a.op == "number" for a in given) and op not in CONDITIONS and op != "where":
+        return NotImplemented  # type: ignore[no-any-return]
+    wanted = (_as_condition if i < _LOGICAL.get(op, 0) else _as_number for i in range(len(args)))
+    given = tuple(want(a if isinstance(a, Expression) else number(a)) for want, a in zip(wanted, args, strict=True))
+    if all(a.op == "number" for a in given) and op not in CONDITIONS:
         with np.errstate(all="ignore"):
             return number(OPERATIONS[op].numpy(*(np.float64(a.value) for a in given)))
-    simpler = _SIMPLER[op](*given) if op in _SIMPLER else None
+    simpler: Expression | None = _SIMPLER[op](*given) if op in _SIMPLER else None
     return _made(op, given) if simpler is None else simpler
+
+
+def _as_number(a: Expression) -> Expression:
+    return _made("where", (a, ONE, ZERO)) if a.op in CONDITIONS else a
+
+
+def _as_condition(a: Expression) -> Expression:
+    return a if a.op in CONDITIONS else _made("ne", (a, ZERO))
 
 
 def where(condition: Expression, yes: Any, no: Any) -> Expression:
@@ -164,6 +173,7 @@ def _partials_of_gated(y: Expression, a: Expression, z: Expression) -> tuple[Any
     return open_, -(a * (open_ * (1 - open_)))
 
 
+_LOGICAL = {"and": 2, "or": 2, "not": 1, "where": 1}  #: how many arguments are conditions, the first ones
 CONDITIONS = ("lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not")
 OPERATIONS: dict[str, Operation] = {
     "add": _infix("+", np.add, lambda y, a, b: (1, 1)),

@@ -16,7 +16,7 @@ NAMES = (
     *("exp", "expm1", "log", "log1p", "one_plus_exp", "sigmoid", "sign", "softplus", "tanh", "maximum", "minimum"),
     "on_widest_vectors",
 )
-#: What Numba compiles with: products and sums may be fused, but NaN and infinity are what they are, and no error is raised.
+#: What Numba compiles with: a product and a sum may be fused, but NaN and infinity stay, and no error is raised.
 OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
 
 _EXP = {
@@ -35,10 +35,10 @@ _LOG = {
 def make(real: str) -> dict[str, Callable[..., Any]]:
     """The functions, by name, for numbers of this dtype; needs Numba."""
     import numba
-    from numba import types
-    from numba.extending import intrinsic
+    from numba import extending, types
 
-    compiled = numba.njit(**OPTIONS)
+    intrinsic: Callable[[Any], Any] = extending.intrinsic
+    compiled: Callable[[Any], Any] = numba.njit(**OPTIONS)
     wide = real == "float64"
     T = np.float64 if wide else np.float32
     bits, of_bits = (types.int64, types.float64) if wide else (types.int32, types.float32)
@@ -197,7 +197,9 @@ def _polynomial(name: str, terms: list[Any]) -> Callable[..., Any]:
         return text
 
     even, odd = list(range(0, len(terms), 2)), list(range(1, len(terms), 2))
-    code = f"def polynomial({name}):\n    square = {name} * {name}\n    return {horner(odd)} * {name} + {horner(even)}\n"
+    code = (
+        f"def polynomial({name}):\n    square = {name} * {name}\n    return {horner(odd)} * {name} + {horner(even)}\n"
+    )
     namespace: dict[str, Any] = {f"t{i}": term for i, term in enumerate(terms)}
     exec(code, namespace)
     found: Callable[..., Any] = namespace["polynomial"]

@@ -14,8 +14,8 @@ from .expression import Expression, evaluate
 class Program:
     """What is computed of the numbers that stand at one place of several arrays.
 
-    arrays: their names, in the order in which a call has them. results: the number of an array that is written, and what.
-    options: names, in the order in which a call has their values; they are alike at all places.
+    arrays: their names, in the order in which a call has them. options: names, in the order in which a call has their
+    values; they are alike at all places. results: the number of an array that is written, and what.
     """
 
     name: str
@@ -49,7 +49,7 @@ class _Made:
 class _Elementwise(_Made):
     native = "elementwise"
 
-    def reference(self, *inputs: Array, **options: Any) -> Any:
+    def reference(self, *inputs: Any, **options: Any) -> Any:
         program = self.program
         names = program.arrays[len(program.results) :]
         found = program.evaluate(dict(zip(names, inputs, strict=True)), options)
@@ -59,7 +59,7 @@ class _Elementwise(_Made):
 class _Update(_Made):
     native = "update"
 
-    def reference(self, *inputs: Array, **_: Any) -> tuple[()]:
+    def reference(self, *inputs: Any, **params: Any) -> tuple[()]:
         *arrays, hyper, steps = inputs
         options = dict(zip(self.program.options, [*hyper.tolist(), float(steps[0]) + 1], strict=True))
         found = self.program.evaluate(dict(zip(self.program.arrays, arrays, strict=True)), options)
@@ -69,7 +69,9 @@ class _Update(_Made):
         return ()
 
 
-def elementwise_row(name: str, inputs: Sequence[str], outputs: Mapping[str, Expression], options: Sequence[str]) -> Kernel:
+def elementwise_row(
+    name: str, inputs: Sequence[str], outputs: Mapping[str, Expression], options: Sequence[str]
+) -> Kernel:
     """Arrays of any one shape; the options are the call's."""
     results = tuple(enumerate(outputs.values()))
     program = Program(name, (*outputs, *inputs), tuple(options), results)
@@ -83,7 +85,9 @@ def elementwise_row(name: str, inputs: Sequence[str], outputs: Mapping[str, Expr
     )
 
 
-def update_row(name: str, arrays: Sequence[str], results: Sequence[Expression], options: Sequence[str], step: str) -> Kernel:
+def update_row(
+    name: str, arrays: Sequence[str], results: Sequence[Expression], options: Sequence[str], step: str
+) -> Kernel:
     """An optimizer's update of a parameter, the first array, from its gradient, the second, and state, the others.
 
     results: the new parameter and state. step: as what the number of the update, from 1, is known. In a call, `hyper`
