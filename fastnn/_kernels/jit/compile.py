@@ -10,14 +10,13 @@ import ctypes
 import hashlib
 import inspect
 import math
-import os
 import threading
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..._files import cache_folder, write_bytes
 from ..kernel import Array
 from . import functions
 from .expression import CONDITIONS, OPERATIONS, Expression, evaluate, in_order
@@ -164,25 +163,13 @@ def _kept(text: str) -> str | None:
     parts = (text, inspect.getsource(functions), np.__version__)
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
     try:
-        folder = cache_folder()
-        path = folder / f"f{digest[:32]}.py"
+        path = cache_folder().resolve() / "jit" / f"f{digest[:32]}.py"
         if not path.exists():
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            part = path.with_name(f".{os.urandom(8).hex()}.part")
-            part.write_text(text, encoding="utf-8")
-            os.replace(part, path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(path, text.encode())
     except (OSError, RuntimeError):
         return None
     return str(path)
-
-
-def cache_folder() -> Path:
-    """Where compiled code is kept; raises RuntimeError where there is no home."""
-    chosen = os.environ.get("FASTNN_CACHE")
-    if chosen:
-        return Path(chosen).expanduser().resolve() / "jit"
-    xdg = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(xdg) if os.path.isabs(xdg) else Path.home() / ".cache") / "fastnn" / "jit"
 
 
 # --- without Numba ----------------------------------------------------------------------------------------------------
