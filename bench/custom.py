@@ -25,25 +25,25 @@ SLICE = 0.01  #: seconds that a measurement lasts at least
 
 
 @fn.elementwise
-def own_relu(x):  # type: ignore[no-untyped-def]
+def own_relu(x: float) -> float:
     """As `ReLU`."""
     return max(x, 0)
 
 
 @fn.elementwise
-def own_silu(x):  # type: ignore[no-untyped-def]
+def own_silu(x: float) -> float:
     """As `SiLU`."""
     return x / (1 + math.exp(-x))
 
 
 @fn.elementwise
-def own_elu(x, alpha=1.0):  # type: ignore[no-untyped-def]
+def own_elu(x: float, alpha: float = 1.0) -> float:
     """As `ELU`."""
     return x if x > 0 else alpha * math.expm1(x)
 
 
 @fn.elementwise
-def own_softplus(x):  # type: ignore[no-untyped-def]
+def own_softplus(x: float) -> float:
     """As `Softplus`."""
     return math.log1p(math.exp(x))
 

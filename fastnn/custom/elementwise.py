@@ -47,9 +47,8 @@ def elementwise(function: Any = None, *, derivative: Any = None, check: bool = T
 
     derivative: a function of the same parameters. Without it, it is derived, of + - * / **, conditional expressions and
     ``if``, comparisons, abs, max, min, and exp, log, log1p, expm1, sqrt, tanh, sin, cos, erf, fabs of `math` or NumPy;
-    other functions made of these may be called. Where x is NaN, or the larger of two is asked for and one is, so is the
-    result; at a tie of max or min the derivative is the constant's. With it, the function may be any that Numba
-    compiles, such as one with loops.
+    other functions made of these may be called. max and min of NaN are NaN; at a tie their derivative is that of a
+    constant if one of the two is. With it, the function may be any that Numba compiles, such as one with loops.
     check: compare the derivative given with the numerical one, at many points.
     A model with such a layer is saved with the function's name, and loaded once a function of that name is defined.
     Raises `GradientError`, which names a point, for a derivative that is wrong, and ValueError for one that cannot be
@@ -60,7 +59,7 @@ def elementwise(function: Any = None, *, derivative: Any = None, check: bool = T
         (x,), defaults = arguments(function, 1, "elementwise")
         name = function.__name__
         if not issubclass(REGISTRY.get(name, Elementwise), Elementwise):
-            raise ValueError(f"elementwise: fastnn has a layer {name} already, call the function something else")
+            raise ValueError(f"elementwise: there is a layer {name} already, call the function something else")
         y, slope = with_derivative(function, [x], defaults, derivative, check, "elementwise")
         dy = "the gradient"
         rows = (
@@ -68,7 +67,8 @@ def elementwise(function: Any = None, *, derivative: Any = None, check: bool = T
             elementwise_row(f"{name}, backward", [dy, x], {"the result": variable(dy) * slope}, [*defaults]),
         )
         cls: type[Elementwise] = made(Elementwise, function, rows=rows, defaults=defaults)
-        REGISTRY[name] = cls
+        if name.isidentifier():  # a lambda's name would be taken for another's
+            REGISTRY[name] = cls
         return cls
 
     return decorate if function is None else decorate(function)
