@@ -48,11 +48,18 @@ def own_softplus(x: float) -> float:
     return math.log1p(math.exp(x))
 
 
+@fn.elementwise
+def own_tanh(x: float) -> float:
+    """As `Tanh`."""
+    return math.tanh(x)
+
+
 PAIRS: dict[str, tuple[type[Elementwise], type[Activation]]] = {
     "ReLU": (own_relu, fn.ReLU),
     "SiLU": (own_silu, fn.SiLU),
     "ELU": (own_elu, fn.ELU),
     "Softplus": (own_softplus, fn.Softplus),
+    "Tanh": (own_tanh, fn.Tanh),
 }
 TASKS = tuple(f"{name}, {way}, {shape}" for name in PAIRS for way in ("forward", "backward") for shape in SHAPES)
 

@@ -317,6 +317,19 @@ def test_conditions_and_options_are_compiled_as_they_are_in_numpy() -> None:
             np.testing.assert_allclose(layer(x), expected, rtol=1e-13)
 
 
+def test_what_the_derivative_needs_is_kept() -> None:
+    for function, kept in (
+        (lambda x: math.tanh(2 * x), True),
+        (lambda x: 1 / (1 + math.exp(-x)), True),
+        (lambda x: 3 * x, True),
+        (lambda x: x * math.tanh(x), False),
+    ):
+        layer = fn.elementwise(function)
+        assert layer.keeps_output == kept
+        with fn.use_backend("reference"):
+            fn.gradcheck(layer(), random((20,)))
+
+
 def test_a_wrong_derivative_is_found_and_its_place_named() -> None:
     with pytest.raises(fn.GradientError, match=r"<lambda>: the derivative given is .* numerically it is"):
         fn.elementwise(lambda x: x**3, derivative=lambda x: 2 * x * x)
@@ -508,7 +521,7 @@ def test_a_saved_model_names_the_function(tmp_path: Path, monkeypatch: pytest.Mo
 
 @needs_numba
 @needs_native
-def test_compiled_code_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_code_is_kept(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import math, numpy as np, fastnn as fn\n"
@@ -518,17 +531,24 @@ def test_compiled_code_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "(made,) = compile._made.values()\n"
         "print(made.cache_hits)\n"
     )
-    cache = tmp_path / "cache"
-    environment = {"PYTHONPATH": str(Path(fn.__file__).parent.parent), **os.environ}
-    for folder, hits in ((cache, 0), (cache, 1), (script / "no folder", 0)):  # the last can be made by nobody
-        environment["FASTNN_CACHE"] = str(folder)
+    environment = {"PYTHONPATH": str(Path(fn.__file__).parent.parent), **os.environ, "FASTNN_CACHE": str(tmp_path)}
+    for hits in ("0", "1"):
         done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=60)
-        assert done.stdout.split()[0] == str(hits), done.stderr
-    for file in (cache / "jit" / "__pycache__").glob("*.nbi"):
-        file.write_bytes(b"damaged")
-    environment["FASTNN_CACHE"] = str(cache)
-    done = subprocess.run([sys.executable, script], env=environment, timeout=60)
-    assert done.returncode == 0
+        assert done.stdout.split() == [hits], done.stderr
+
+
+@needs_numba
+def test_without_files_it_is_compiled_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = swish.rows[0].made.program
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file" / "folder", tmp_path, tmp_path):  # nobody can make the first one
+        monkeypatch.setenv("FASTNN_CACHE", str(folder))
+        monkeypatch.setattr(jit, "_made", {})
+        assert jit.address(program, "float64")
+        assert [made.cache_hits for made in jit._made.values()] == [0]
+        for kept in tmp_path.glob("jit/__pycache__/*.nbi"):
+            kept.write_bytes(b"damaged")
+    assert kept.read_bytes() == b"damaged"
 
 
 # --- without Numba ----------------------------------------------------------------------------------------------------

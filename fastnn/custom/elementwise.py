@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
 from typing import Any, ClassVar
 
-from .._kernels.jit.expression import variable
+from .._kernels.jit.expression import variable, with_known
 from .._kernels.jit.program import elementwise_row
 from ..layers.activation import Activation, finite_number
 from ..layers.layer import REGISTRY
@@ -61,12 +61,15 @@ def elementwise(function: Any = None, *, derivative: Any = None, check: bool = T
         if not issubclass(REGISTRY.get(name, Elementwise), Elementwise):
             raise ValueError(f"elementwise: there is a layer {name} already, call the function something else")
         y, slope = with_derivative(function, [x], defaults, derivative, check, "elementwise")
-        dy = "the gradient"
+        output, dy = "the output", "the gradient"
+        of_output = with_known(slope, y, variable(output))
+        keeps_output = x not in of_output.names  # as the derivative of tanh is, 1 - y²
+        kept, slope = (output, of_output) if keeps_output else (x, slope)
         rows = (
-            elementwise_row(name, [x], {"the output": y}, [*defaults]),
-            elementwise_row(f"{name}, backward", [dy, x], {"the result": variable(dy) * slope}, [*defaults]),
+            elementwise_row(name, [x], {output: y}, [*defaults]),
+            elementwise_row(f"{name}, backward", [dy, kept], {"the result": variable(dy) * slope}, [*defaults]),
         )
-        cls: type[Elementwise] = made(Elementwise, function, rows=rows, defaults=defaults)
+        cls: type[Elementwise] = made(Elementwise, function, rows=rows, defaults=defaults, keeps_output=keeps_output)
         if name.isidentifier():  # a lambda's name would be taken for another's
             REGISTRY[name] = cls
         return cls

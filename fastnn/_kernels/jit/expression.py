@@ -340,6 +340,15 @@ def _derivative_of(node: Expression, by: Expression, found: Mapping[Expression, 
     return total
 
 
+def with_known(of: Expression, result: Expression, known: Expression) -> Expression:
+    """An expression in which a result that occurs in it is taken as known."""
+    found: dict[Expression, Expression] = {result: known}
+    for node in in_order([of]):
+        if node not in found:
+            found[node] = _made(node.op, tuple(found[arg] for arg in node.args), node.value)
+    return found[of]
+
+
 def in_order(results: Sequence[Expression]) -> Iterator[Expression]:
     """These expressions and all inside them, each once and after its arguments."""
     seen: set[Expression] = set()
