@@ -126,7 +126,7 @@ def Lion(p, grad, m, lr=1e-4, beta1=0.9, beta2=0.99, weight_decay=0.0):
 
 
 @fn.elementwise_optimizer
-def SignSGD(p, grad, lr=0.01):
+def SignSGD(p, grad, *, lr=0.01):
     return p - lr * np.sign(grad)
 
 
@@ -360,6 +360,13 @@ def test_what_cannot_be_derived_asks_for_a_derivative() -> None:
     ):
         with pytest.raises(ValueError, match=rf"{message}.*Give one: elementwise\(derivative=…\)"):
             fn.elementwise(function)
+
+
+def test_lambdas_of_one_line_are_told_apart() -> None:
+    functions = (lambda x: math.sin(x), lambda x: math.cos(x), lambda x, a=2.0: a * x, lambda x: 2.5, lambda x: x)
+    with fn.use_backend("reference"):
+        found = [fn.elementwise(function)()(np.ones(1))[0] for function in functions]
+    assert found == [math.sin(1), math.cos(1), 2, 2.5, 1]
 
 
 def defined(source: str, filename: str) -> Any:

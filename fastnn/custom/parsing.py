@@ -78,7 +78,10 @@ def expressions(function: FunctionType, arguments: Sequence[Any]) -> Any:
     Understood are assignments, ``if``, conditional expressions, numbers, + - * / **, comparisons, the functions of
     `math` and NumPy above, and other functions made of these. Raises `Unsupported`, which says what else there is.
     """
-    return _Reader(function).result(arguments)
+    known = inspect.signature(function).parameters.values()
+    by_name = [parameter.name for parameter in known if parameter.kind == parameter.KEYWORD_ONLY]
+    positional = len(arguments) - len(by_name)
+    return _Reader(function).result(arguments[:positional], dict(zip(by_name, arguments[positional:], strict=True)))
 
 
 def parameters(function: Callable[..., Any], what: str) -> dict[str, Any]:
@@ -293,15 +296,34 @@ def _tree(function: FunctionType) -> ast.FunctionDef | ast.Lambda:
                 found.append(node)
         elif isinstance(node, ast.Lambda) and code.co_name == "<lambda>" and node.lineno == code.co_firstlineno:
             found.append(node)
-    if len(found) > 1:
-        found = [node for node in found if isinstance(node, ast.Lambda) and _is_of(code, node)]
-    if not found or ast.dump(found[0]) != ast.dump(found[-1]):
+    lambdas = [node for node in found if isinstance(node, ast.Lambda)]
+    alike: Sequence[ast.FunctionDef | ast.Lambda] = _with_code(code, lambdas) if len(found) > 1 else found
+    if not alike or ast.dump(alike[0]) != ast.dump(alike[-1]):
         raise Unsupported(f"the source of {function.__name__} cannot be told from what stands beside it")
-    return found[0]
+    return alike[0]
 
 
-def _is_of(code: Any, node: ast.Lambda) -> bool:
-    """Whether a lambda has this code."""
+def _with_code(code: CodeType, nodes: Sequence[ast.Lambda]) -> Sequence[ast.Lambda]:
+    """Those of several lambdas of one line that have this code."""
+    alike = [node for node in nodes if _used(_compiled(node)) == _used(code)]
+    if not hasattr(code, "co_positions"):  # before Python 3.11
+        return [node for node in alike if _compiled(node).co_code == code.co_code]
+    places = [(start, end) for _, _, start, end in code.co_positions() if start is not None and end]
+    around = [node for node in alike if all(_covers(node.body, *place) for place in places)]
+    return sorted(around, key=lambda node: len(ast.unparse(node)))[: 1 if places else None]  # others are around it
+
+
+def _compiled(node: ast.Lambda) -> CodeType:
     around = compile(ast.Expression(node), "<lambda>", "eval")  # whose constants are defaults, and the lambda's code
-    made = next(constant for constant in around.co_consts if isinstance(constant, CodeType))
-    return (made.co_varnames, made.co_code, made.co_consts) == (code.co_varnames, code.co_code, code.co_consts)
+    return next(constant for constant in around.co_consts if isinstance(constant, CodeType))
+
+
+def _used(code: CodeType) -> tuple[Any, ...]:
+    """Names and constants, which do not depend on what is around a lambda."""
+    constants = [constant for constant in code.co_consts if not isinstance(constant, CodeType)]
+    return sorted(code.co_names + code.co_freevars), code.co_varnames, constants
+
+
+def _covers(node: ast.expr, start: int, end: int | None) -> bool:
+    last = node.end_col_offset
+    return node.lineno != node.end_lineno or (node.col_offset <= start and end is not None and end <= (last or 0))
