@@ -380,6 +380,9 @@ def test_functions_without_a_file() -> None:
     source = "def f(x):\n    return x * math.tanh(x)\n"
     with pytest.raises(ValueError, match=r"the source of f cannot be read.*Give one"):
         fn.elementwise(defined(source, "<stdin>"))
+    linecache.cache["<cell 0>"] = (7, None, ["def f(x):\n", "    return x * math.sin(x)\n"], "<cell 0>")
+    with pytest.raises(ValueError, match=r"the source of f is not what its file has now.*Give one"):
+        fn.elementwise(defined(source, "<cell 0>"))
     given = defined("def f(x):\n    return math.tanh(x) + x * (1 - math.tanh(x) ** 2)\n", "<stdin>")
     layer = fn.elementwise(defined(source, "<stdin>"), derivative=given)()
     linecache.cache["<cell 1>"] = (len(source), None, source.splitlines(True), "<cell 1>")  # as a notebook does

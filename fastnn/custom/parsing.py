@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import copy
 import inspect
 import math
 import operator
@@ -296,30 +297,39 @@ def _tree(function: FunctionType) -> ast.FunctionDef | ast.Lambda:
                 found.append(node)
         elif isinstance(node, ast.Lambda) and code.co_name == "<lambda>" and node.lineno == code.co_firstlineno:
             found.append(node)
-    lambdas = [node for node in found if isinstance(node, ast.Lambda)]
-    alike: Sequence[ast.FunctionDef | ast.Lambda] = _with_code(code, lambdas) if len(found) > 1 else found
+    alike = [node for node in found if _used(_compiled(node)) == _used(code)]
+    if len(alike) > 1:
+        alike = _at_place(code, alike)
     if not alike or ast.dump(alike[0]) != ast.dump(alike[-1]):
-        raise Unsupported(f"the source of {function.__name__} cannot be told from what stands beside it")
+        why = "cannot be told from what stands beside it" if alike else "is not what its file has now"
+        raise Unsupported(f"the source of {function.__name__} {why}")
     return alike[0]
 
 
-def _with_code(code: CodeType, nodes: Sequence[ast.Lambda]) -> Sequence[ast.Lambda]:
+def _at_place(code: CodeType, nodes: list[Any]) -> list[Any]:
     """Those of several lambdas of one line that have this code."""
-    alike = [node for node in nodes if _used(_compiled(node)) == _used(code)]
     if not hasattr(code, "co_positions"):  # before Python 3.11
-        return [node for node in alike if _compiled(node).co_code == code.co_code]
+        return [node for node in nodes if _compiled(node).co_code == code.co_code]
     places = [(start, end) for _, _, start, end in code.co_positions() if start is not None and end]
-    around = [node for node in alike if all(_covers(node.body, *place) for place in places)]
+    around = [node for node in nodes if all(_covers(node.body, *place) for place in places)]
     return sorted(around, key=lambda node: len(ast.unparse(node)))[: 1 if places else None]  # others are around it
 
 
-def _compiled(node: ast.Lambda) -> CodeType:
-    around = compile(ast.Expression(node), "<lambda>", "eval")  # whose constants are defaults, and the lambda's code
-    return next(constant for constant in around.co_consts if isinstance(constant, CodeType))
+def _compiled(node: ast.FunctionDef | ast.Lambda) -> CodeType:
+    """The code of a function, made again."""
+    if isinstance(node, ast.Lambda):
+        around = compile(ast.Expression(node), "<lambda>", "eval")
+    else:
+        bare = copy.copy(node)
+        bare.decorator_list = []
+        around = compile(ast.Module([bare], []), "<def>", "exec")
+    name = getattr(node, "name", "<lambda>")
+    codes = [constant for constant in around.co_consts if isinstance(constant, CodeType)]
+    return next(code for code in codes if code.co_name == name)
 
 
 def _used(code: CodeType) -> tuple[Any, ...]:
-    """Names and constants, which do not depend on what is around a lambda."""
+    """Names and constants, which do not depend on what is around a function."""
     constants = [constant for constant in code.co_consts if not isinstance(constant, CodeType)]
     return sorted(code.co_names + code.co_freevars), code.co_varnames, constants
 
