@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy
 
-from . import courses, cs231n, kernels, latency, scaling, steps, targets
+from . import courses, cs231n, custom, kernels, latency, scaling, steps, targets
 from .inputs import cases
 from .machine import MachineError, described
 from .peers import chosen
@@ -57,6 +59,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--epochs", type=int, help="instead of the course's")
 
     _measuring(commands, "cs231n", _cs231n, "CS231n's layers by naive loops, im2col and fastnn", repeats=3)
+
+    _measuring(commands, "custom", _custom, "a user's activations beside the built-in ones", repeats=15)
 
     command = commands.add_parser("chart", help="a picture of what --json saved")
     command.add_argument("file", type=Path)
@@ -145,6 +149,16 @@ def _cs231n(options: argparse.Namespace) -> Outcome:
         raise ValueError("--against: cs231n has no peers but NumPy")
     timings = cs231n.compare(_only(options, cs231n.TASKS, str), options.threads, options.repeats)
     return {"timings": [asdict(t) for t in timings]}, {"numpy": numpy.__version__}, cs231n.table(timings), []
+
+
+def _custom(options: argparse.Namespace) -> Outcome:
+    if options.peers:
+        raise ValueError("--against: custom has no peers, it compares fastnn with itself")
+    if not find_spec("numba"):
+        raise ValueError("custom needs Numba, which is not installed")
+    timings = custom.compare(_only(options, custom.TASKS, str), options.threads, options.repeats)
+    about = {name: importlib.metadata.version(name) for name in ("numba", "llvmlite")}
+    return {"timings": [asdict(t) for t in timings]}, about, custom.table(timings), targets.of_custom(timings)
 
 
 def _only(options: argparse.Namespace, things: Iterable[T], name: Callable[[T], str]) -> list[T]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
+from .custom import Timing
 from .kernels import Measured
 from .latency import Start
 from .peers import OURS, PEERS
@@ -150,6 +151,12 @@ def _of_scaling(points: Sequence[Point]) -> Iterator[Verdict]:
             if asked and str(target["threads"]) in point.figures[OURS]:
                 what = f"{point.sweep} {point.size}: {_threads(target['threads'])} over one"
                 yield _at_least(what, point.gain(OURS, target["threads"]), target["gain"])
+
+
+def of_custom(timings: Sequence[Timing]) -> list[Verdict]:
+    """Verdicts on a user's activations."""
+    most = TARGETS["custom"]["ratio"]
+    return [_at_most(f"a user's {t.task}, its time over the built-in one's", t.ratio(), most) for t in timings]
 
 
 def _threads(n: int) -> str:

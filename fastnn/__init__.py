@@ -4,6 +4,7 @@ from . import data, init, plots, text
 from ._errors import DTypeError, ShapeError
 from ._kernels import get_num_threads, set_num_threads, use_backend
 from .checkpoint import CheckpointError, load, save
+from .custom import elementwise, elementwise_loss, elementwise_optimizer
 from .gradcheck import GradientError, gradcheck, numerical_gradient
 from .init import manual_seed
 from .layers import (
@@ -172,6 +173,9 @@ __all__ = [
     "clip_grad_norm_",
     "clip_grad_value_",
     "data",
+    "elementwise",
+    "elementwise_loss",
+    "elementwise_optimizer",
     "evaluate",
     "fit",
     "fold_batch_norm",

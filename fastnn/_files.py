@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Where files are kept, and writing them so that nobody ever sees half of one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,23 @@ import stat
 from pathlib import Path
 
 StrPath = str | os.PathLike[str]
+
+
+def from_environment(variable: str) -> Path | None:
+    """The folder that a variable names, None where it is not set."""
+    value = os.environ.get(variable)
+    return Path(os.path.expanduser(value)) if value else None
+
+
+def cache_folder() -> Path:
+    """Where things are kept that can be had again; it need not exist. Raises RuntimeError where there is no home."""
+    chosen = from_environment("FASTNN_CACHE")
+    if chosen is not None:
+        return chosen
+    xdg = os.environ.get("XDG_CACHE_HOME", "")
+    if os.path.isabs(xdg):  # the XDG specification has relative paths ignored
+        return Path(xdg) / "fastnn"
+    return Path.home() / ".cache" / "fastnn"
 
 
 def check_folder(path: StrPath) -> None:

@@ -274,7 +274,7 @@ def _decoded(node: Any) -> Any:
     if cls is None:
         raise CheckpointError(
             f"unknown layer {short(name)}; known are {', '.join(sorted(REGISTRY))}. "
-            "Decorate its class with fastnn.register first, or pass load(path, model=...)"
+            "Define it first, decorated with fastnn.register or fastnn.elementwise, or pass load(path, model=...)"
         )
     try:
         return cls.from_config(config)

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # `bench` is no part of the installed package
 
 from bench import __main__ as command  # noqa: E402
-from bench import courses, cs231n, kernels, latency, machine, peer_fastnn, scaling, steps, targets  # noqa: E402
+from bench import courses, cs231n, custom, kernels, latency, machine, peer_fastnn, scaling, steps, targets  # noqa: E402
 from bench import session as bench_session  # noqa: E402
 from bench.costs import bytes_moved, flops, footprint  # noqa: E402
 from bench.cs231n import Timing  # noqa: E402
@@ -590,6 +590,19 @@ def test_cs231n_has_no_peers(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         command.main(["cs231n", "--against", "reference"])
     assert "cs231n has no peers" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(find_spec("numba") is None, reason="Numba is not installed")
+def test_users_activations_beside_the_built_in_ones() -> None:
+    for name, (own, built_in) in custom.PAIRS.items():
+        x = np.linspace(-30, 30, 101)
+        np.testing.assert_allclose(own()(x), built_in()(x), rtol=1e-8, err_msg=name)  # above 20, Softplus is x
+    (found,) = custom.compare(custom.TASKS[:1], 1, 2)
+    assert len(found.own) == len(found.built_in) == 2
+    timing = custom.Timing("ReLU, forward, images", (13.0, 12.0), (10.0, 10.0))
+    assert custom.table([timing]).splitlines()[1].endswith("  1.25")
+    (verdict,) = targets.of_custom([timing])
+    assert (verdict.figure, verdict.target, verdict.met) == ("1.25", "≤ 1.2", False)
 
 
 def test_targets_are_met_or_not() -> None:

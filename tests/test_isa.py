@@ -81,7 +81,8 @@ def test_macros_are_what_the_name_says(isa: str) -> None:
 @pytest.mark.parametrize("isa", RUNNABLE)
 def test_table_is_complete(isa: str) -> None:
     module = __import__(f"fastnn._kernels.native._{isa}", fromlist=["kernels"])
-    assert set(module.kernels()) == set(TABLE)
+    made = {"elementwise", "update"}  # what rows run on that are made of users' functions
+    assert set(module.kernels()) == made | set(TABLE)
 
 
 @pytest.mark.skipif(not X86, reason="the instruction sets are those of x86-64")

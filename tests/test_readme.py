@@ -19,7 +19,8 @@ def blocks() -> list[str]:
 
 
 def run(code: str, folder: Path) -> str:
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    (folder / "example.py").write_text(code, encoding="utf-8")  # some of it is read again, to be taken apart
+    done = subprocess.run([sys.executable, "example.py"], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

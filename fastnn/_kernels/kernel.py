@@ -138,9 +138,24 @@ def observing(tell: Callable[[Plan], Any]) -> AbstractContextManager[None]:
     return using(_Observed(active(), tell))
 
 
+class Made(Protocol):
+    """What computes a row that is in no table: one made from a user's function (see `jit`)."""
+
+    native: str  #: the native kernel that goes through the arrays
+    arrays: int  #: how many of the call's arrays it goes through, the first ones
+
+    def reference(self, *inputs: Any, **params: Any) -> Any:
+        """In NumPy, as a function of `reference`."""
+        ...
+
+    def address(self, real: str) -> int:
+        """Where the compiled code for a stretch of numbers is, of this dtype."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """One row of the table. Calling it runs the active backend's function of the same name.
+    """One row of the table, or one `made` while the program runs. Calling it runs it on the active backend.
 
     sizes: the symbols a native kernel receives, in this order, before the whole-number parameters.
     ints, floats: the parameters, by name; an int parameter is one number or a tuple of them.
@@ -160,6 +175,7 @@ class Kernel:
     scratch: Callable[[Dims, int], tuple[int, int]] | None = None
     tolerance: tuple[float, float] = (0.0, 0.0)
     samples: tuple[Mapping[str, Any], ...] = ()
+    made: Made | None = None
     _plans: dict[Any, Plan] = field(default_factory=dict, repr=False)
 
     def __call__(self, *inputs: Array | None, out: Target | tuple[Target, ...] = None, **params: Any) -> Any:

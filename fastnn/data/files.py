@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from .. import _files
+
 _BLOCK = 1 << 18
 
 
@@ -100,7 +102,7 @@ def locate_any(
         if found is None:
             raise DataNotFoundError(f"{name}: {_state(folder, forms)}")
         return found, _all_in(found, folder, verify)
-    shared = _from_environment("FASTNN_DATA")
+    shared = _files.from_environment("FASTNN_DATA")
     if shared is not None and (found := _complete(forms, shared / name)):
         return found, _all_in(found, shared / name, verify)
     cache = cache_folder() / name
@@ -116,14 +118,8 @@ def locate_any(
 
 def cache_folder() -> Path:
     """Where downloads are kept; the folder need not exist."""
-    chosen = _from_environment("FASTNN_CACHE")
-    if chosen is not None:
-        return chosen
-    xdg = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(xdg):  # the XDG specification has relative paths ignored
-        return Path(xdg) / "fastnn"
     try:
-        return Path.home() / ".cache" / "fastnn"
+        return _files.cache_folder()
     except RuntimeError as error:
         raise DataError(f"no folder for the cache ({error}): set FASTNN_CACHE") from error
 
@@ -149,11 +145,6 @@ def digest_of(path: Path, algorithm: str) -> str:
         while block := stream.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _from_environment(variable: str) -> Path | None:
-    value = os.environ.get(variable)
-    return Path(os.path.expanduser(value)) if value else None
 
 
 def _complete(forms: Sequence[FileSet], folder: Path) -> FileSet | None:
@@ -216,7 +207,7 @@ def _places(forms: Sequence[FileSet]) -> str:
 
 
 def _looked_into(forms: Sequence[FileSet]) -> Iterator[str]:
-    name, shared = forms[0].name, _from_environment("FASTNN_DATA")
+    name, shared = forms[0].name, _files.from_environment("FASTNN_DATA")
     if shared is None:
         yield f"  $FASTNN_DATA/{name}: FASTNN_DATA is not set"
     else:

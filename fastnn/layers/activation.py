@@ -60,7 +60,7 @@ class LeakyReLU(Activation):
     rows = k.leaky_relu, k.leaky_relu_backward
 
     def __init__(self, negative_slope: float = 0.01) -> None:
-        self.negative_slope = _number("LeakyReLU", "negative_slope", negative_slope)
+        self.negative_slope = finite_number("LeakyReLU", "negative_slope", negative_slope)
 
 
 @register
@@ -74,7 +74,7 @@ class ELU(Activation):
     rows = k.elu, k.elu_backward
 
     def __init__(self, alpha: float = 1.0) -> None:
-        self.alpha = _number("ELU", "alpha", alpha)
+        self.alpha = finite_number("ELU", "alpha", alpha)
 
 
 @register
@@ -131,12 +131,13 @@ class Softplus(Activation):
     rows = k.softplus, k.softplus_backward
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
-        self.beta, self.threshold = _number("Softplus", "beta", beta), _number("Softplus", "threshold", threshold)
+        self.beta = finite_number("Softplus", "beta", beta)
+        self.threshold = finite_number("Softplus", "threshold", threshold)
         if self.beta <= 0:
             raise ValueError(f"Softplus: expected beta above 0, got {beta!r}")
 
 
-def _number(layer: str, name: str, value: Any) -> float:
+def finite_number(layer: str, name: str, value: Any) -> float:
     """An option as a float; a ValueError unless it is a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not math.isfinite(value):
         raise ValueError(f"{layer}: expected {name} as a finite number, got {value!r}")

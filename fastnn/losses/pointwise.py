@@ -14,7 +14,7 @@ from .loss import KernelLoss, Result, constant
 from .targets import as_numbers
 
 
-class _PointwiseLoss(KernelLoss):
+class PointwiseLoss(KernelLoss):
     """Base: scores (N, …) and targets of the same shape; (N,) and (N, 1) go together."""
 
     def _fitting(self, y: Any, scores: Any, count: int, what: str) -> Array:
@@ -23,7 +23,7 @@ class _PointwiseLoss(KernelLoss):
         return as_numbers(y, (count, *scores.shape[1:]), scores.dtype.name, what)
 
 
-class MSELoss(_PointwiseLoss):
+class MSELoss(PointwiseLoss):
     """The squared error, (score - target)².
 
     scores, target: (N, …). reduction: ``"mean"`` over all numbers (NaN for an empty batch), or ``"sum"``.
@@ -40,7 +40,7 @@ class MSELoss(_PointwiseLoss):
         return found
 
 
-class L1Loss(_PointwiseLoss):
+class L1Loss(PointwiseLoss):
     """The absolute error, |score - target|, with gradient 0 at 0.
 
     scores, target: (N, …). reduction: ``"mean"`` over all numbers (NaN for an empty batch), or ``"sum"``.
@@ -54,7 +54,7 @@ class L1Loss(_PointwiseLoss):
         return found
 
 
-class HuberLoss(_PointwiseLoss):
+class HuberLoss(PointwiseLoss):
     """½ e² where the error e = score - target is smaller than delta, else delta (|e| - ½ delta).
 
     scores, target: (N, …). reduction: ``"mean"`` over all numbers (NaN for an empty batch), or ``"sum"``.
@@ -74,7 +74,7 @@ class HuberLoss(_PointwiseLoss):
         return found
 
 
-class BCEWithLogitsLoss(_PointwiseLoss):
+class BCEWithLogitsLoss(PointwiseLoss):
     """The binary cross-entropy, -(q t log σ(s) + (1 - t) log(1 - σ(s))), of scores s before the logistic function σ.
 
     scores: (N, …); target t: of the same shape, from 0 to 1. A score above 0 is a yes.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..kernel import Array, Plan, Target
@@ -50,9 +51,11 @@ class NativeBackend:
         return results
 
     def _bind(self, plan: Plan) -> Any:
-        wide = plan.real == "float64"
+        wide, name, made = plan.real == "float64", plan.kernel.name, plan.kernel.made
+        if made is not None:  # see custom.pxi
+            name, plan = made.native, replace(plan, ints=(*plan.ints, made.address(plan.real), made.arrays))
         scratch = (0, 0) if plan.kernel.scratch is None else plan.kernel.scratch(plan.dims, 8 if wide else 4)
-        return _runtime.Bound(self._kernels[plan.kernel.name][wide], self._kernels["copy"][0], plan, scratch)
+        return _runtime.Bound(self._kernels[name][wide], self._kernels["copy"][0], plan, scratch)
 
 
 __all__ = ["ISAS", "NativeBackend", "_runtime", "choose_isa"]

@@ -16,6 +16,7 @@ include "loss.pxi"
 include "pointwise.pxi"
 include "clip.pxi"
 include "optim.pxi"
+include "custom.pxi"
 include "layout.pxi"
 include "augment.pxi"
 
@@ -60,6 +61,7 @@ def kernels():
         **pointwise_kernels(),
         **clip_kernels(),
         **optim_kernels(),
+        **custom_kernels(),
         **layout_kernels(),
         **augment_kernels(),
     }

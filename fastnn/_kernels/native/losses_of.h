@@ -3,7 +3,7 @@
 
 #ifndef FASTNN_LOSS_KINDS
 #define FASTNN_LOSS_KINDS
-enum { MSE, L1, HUBER, BCE };
+enum { MSE, L1, HUBER, BCE, GIVEN };
 #endif
 
 #ifdef FLOAT64
@@ -82,12 +82,17 @@ NOINLINE double NAME(margin_row)(T *d, const T *scores, ptrdiff_t label, T margi
 
 /* --- number by number ------------------------------------------------------------------------------------------------- */
 
-/* The loss of scores x against targets t, and its slope; `a` is a factor, delta, or none; q weighs positive targets. */
+/* The loss of scores x against targets t, and its slope; `a` is a factor, delta, or none; q weighs positive targets.
+ * Or x and t are loss and slope themselves. */
 INLINE V NAME(loss_of)(const int kind, V x, V t, V q, T a, V *slope) {
     if (kind == BCE) {
         const V tail = NAME(exp)(-NAME(magnitude)(x)), share = (T)1 + (q - (T)1) * t;
         *slope = (T)1 - t - share * (NAME(choose)(x >= 0, tail, NAME(all)(1)) / ((T)1 + tail));
         return ((T)1 - t) * x + share * (NAME(log1p)(tail) + NAME(positive)(-x));
+    }
+    if (kind == GIVEN) {
+        *slope = t;
+        return x;
     }
     const V e = x - t, size = NAME(magnitude)(e);
     if (kind == MSE) {
@@ -126,7 +131,8 @@ NOINLINE double NAME(loss_row)(int kind, T *d, const T *x, const T *t, const T *
     case MSE: return NAME(losses_of)(MSE, d, x, t, w, q, a, one, scale, n);
     case L1: return NAME(losses_of)(L1, d, x, t, w, q, a, one, scale, n);
     case HUBER: return NAME(losses_of)(HUBER, d, x, t, w, q, a, one, scale, n);
-    default: return NAME(losses_of)(BCE, d, x, t, w, q, a, one, scale, n);
+    case BCE: return NAME(losses_of)(BCE, d, x, t, w, q, a, one, scale, n);
+    default: return NAME(losses_of)(GIVEN, d, x, t, w, q, a, one, scale, n);
     }
 }
 

@@ -1,7 +1,7 @@
 # Losses that compare number by number, the count of right signs, an L2 penalty, and a loss by a factor.
 
 cdef extern from "tiles.h" nogil:
-    int MSE, L1, HUBER, BCE
+    int MSE, L1, HUBER, BCE, GIVEN
     double loss_row_f32(int, float*, const float*, const float*, const float*, const float*, float, float, float, Py_ssize_t)
     double loss_row_f64(int, double*, const double*, const double*, const double*, const double*, double, double, double,
                         Py_ssize_t)
@@ -34,7 +34,7 @@ cdef void add_parts(double* loss, bint add, const sums_t* sums, Py_ssize_t parts
     loss[0] = loss[0] + total / divisor if add else total / divisor
 
 
-# --- losses: outputs loss, dscores; inputs scores, target, sample_weight, weight, pos_weight ------------------------------
+# --- losses: outputs loss, dscores; inputs scores, target (or each number's loss and slope), sample_weight, weight, pos_weight
 
 
 cdef inline double loss_row(real* of_type, const call_t* c, Py_ssize_t i, const real* w, const real* q, real one,
@@ -104,6 +104,10 @@ cdef void bce_with_logits(real* of_type, const call_t* c) noexcept nogil:
     point_losses(of_type, c, BCE)
 
 
+cdef void reduced(real* of_type, const call_t* c) noexcept nogil:
+    point_losses(of_type, c, GIVEN)
+
+
 cdef void count_signs(real* of_type, const call_t* c) noexcept nogil:
     cdef const point_sizes* g = <const point_sizes*>c.n
     cdef int64_t* count = <int64_t*>c.p[0]
@@ -165,6 +169,7 @@ def pointwise_kernels():
         "l1": (<size_t>l1[float], <size_t>l1[double]),
         "huber": (<size_t>huber[float], <size_t>huber[double]),
         "bce_with_logits": (<size_t>bce_with_logits[float], <size_t>bce_with_logits[double]),
+        "reduced": (<size_t>reduced[float], <size_t>reduced[double]),
         "count_signs": (<size_t>count_signs[float], <size_t>count_signs[double]),
         "l2_penalty": (<size_t>l2_penalty[float], <size_t>l2_penalty[double]),
         "scale": (<size_t>scale[float], <size_t>scale[double]),

@@ -72,7 +72,8 @@ class ReferenceBackend:
     ) -> tuple[Array | None, ...]:
         """Compute the outputs of one call, written or added to the targets in `out`."""
         with np.errstate(all="ignore"):  # as silent about NaN and infinity as compiled code
-            results = FUNCTIONS[plan.kernel.name](*inputs, **params)
+            made = plan.kernel.made
+            results = (FUNCTIONS[plan.kernel.name] if made is None else made.reference)(*inputs, **params)
             results = results if isinstance(results, tuple) else (results,)
             return tuple(
                 _deliver(plan, i, result, target) for i, (result, target) in enumerate(zip(results, out, strict=True))

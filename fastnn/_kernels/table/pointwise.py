@@ -1,4 +1,5 @@
-"""Losses that compare number by number, the count of right signs, an L2 penalty, and a loss by a factor."""
+"""Losses that compare number by number, those that are given number by number, the count of right signs, an L2 penalty,
+and a loss by a factor."""
 
 from __future__ import annotations
 
@@ -77,6 +78,16 @@ ROWS = (
         samples=tuple(
             {"N": N, "D": D, "mean": D != 21} for N, D in ((1, 1), (17, 1), (5, 21), (3, 30), (0, 4), (300, 131))
         ),
+    ),
+    Kernel(
+        "reduced",
+        inputs=(array("losses", "N *"), array("dlosses", "N *"), COMPARED[2]),
+        outputs=LOSS,
+        sizes=("N", "*"),
+        ints=("mean",),
+        scratch=partial_sums,
+        tolerance=(1e-6, 1e-14),
+        samples=compared(),
     ),
     Kernel(
         "count_signs",
