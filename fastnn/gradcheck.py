@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ._errors import DTypeError
+from .layers.padded import Padded, split
 
 Array = np.ndarray[Any, Any]
 
@@ -63,14 +64,17 @@ def gradcheck(
         with arrays ``p.data`` and ``p.grad``; parameters without a gradient are skipped. y may be a tuple of arrays. It
         must depend on x and the parameters alone (so no dropout), and have no kink within eps of them.
         Or, with a target, a loss, with ``forward(scores, target) -> (number, backward)`` and perhaps parameters.
-    x: the layer's input or the loss's scores, float64, an array or a tuple of arrays; or whole numbers, which have no
-        gradient. target: of the loss.
+    x: the layer's input or the loss's scores, float64, an array, a tuple of arrays, or `Padded`; or whole numbers, which
+        have no gradient. target: of the loss.
     atol, rtol: an element may differ by ``atol + rtol * |numerical|``.
 
     Returns the largest relative error (`relative_error`) by name, that of x as "x", of a tuple as "x[0]", "x[1]", ….
     Raises `GradientError` naming the parameter and its worst element, `DTypeError` where anything is not float64.
     """
-    x = tuple(np.array(a) for a in x) if isinstance(x, tuple) else np.array(x)
+    if isinstance(x, Padded):
+        x = Padded(np.array(x.values), x.lengths)
+    else:
+        x = tuple(np.array(a) for a in x) if isinstance(x, tuple) else np.array(x)
     variables = {name: a for name, a in _named("x", x).items() if a.dtype.kind not in "iub"}
     parameters = dict(layer_or_loss.named_parameters()) if hasattr(layer_or_loss, "named_parameters") else {}
     for name, a in (*variables.items(), *((name, p.data) for name, p in parameters.items())):
@@ -103,12 +107,14 @@ def gradcheck(
 
 
 def _named(name: str, arrays: Any) -> dict[str, Array]:
-    """An array by its name, those of a tuple by theirs."""
+    """An array by its name, those of a tuple by theirs; of `Padded` the values."""
+    arrays = split(arrays)[0]
     return {f"{name}[{i}]": a for i, a in enumerate(arrays)} if isinstance(arrays, tuple) else {name: arrays}
 
 
 def _flat(arrays: Any) -> Array:
-    """All numbers of an array, of a tuple of arrays, or of a number."""
+    """All numbers of an array, of a tuple of arrays, or of a number; of `Padded` the values."""
+    arrays = split(arrays)[0]
     return np.concatenate([np.ravel(a) for a in (arrays if isinstance(arrays, tuple) else (arrays,))])
 
 

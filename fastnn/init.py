@@ -141,6 +141,14 @@ def check_sizes(layer: str, **sizes: int) -> None:
             raise ShapeError(f"{layer}: {name}={size} is more than the {limit} numbers there are")
 
 
+def check_probability(layer: str, **probabilities: float) -> None:
+    """Raise a ValueError that names the layer and the argument unless all are numbers from 0 to 1."""
+    for name, p in probabilities.items():
+        number = isinstance(p, int | float | np.integer | np.floating) and not isinstance(p, bool)
+        if not number or not 0 <= p <= 1:
+            raise ValueError(f"{layer}: expected {name} from 0 to 1, got {p!r}")
+
+
 #: How many weights `blank` allows, None outside of it.
 _limit: ContextVar[int | None] = ContextVar("fastnn limit of weights", default=None)
 

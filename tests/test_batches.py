@@ -15,8 +15,7 @@ from conftest import needs_native
 from test_training import X, Y, blobs, cnn, history_bits, images, mlp, weights
 
 import fastnn as fn
-from fastnn._kernels import Array
-from fastnn.training import passes
+from fastnn._kernels import Array, replay
 
 VALIDATION = blobs(300, seed=1)
 HOW: dict[str, Any] = {"seed": 0, "epochs": 3, "batch_size": 32}
@@ -100,8 +99,9 @@ def test_images_from_a_map(tmp_path: Path) -> None:
 @needs_native
 @pytest.mark.parametrize("large", [False, True])
 def test_steps_on_a_map_are_replayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: bool) -> None:
-    """But for those on batches so large that Python's time is nothing beside them, and their memory much."""
-    monkeypatch.setattr(passes, "_RECORDED", 25 * 7 - large)
+    """But for those that need so much memory that Python's time is nothing beside them."""
+    if large:
+        monkeypatch.setattr(replay, "_MOST_BYTES", 100)
     calls = []
 
     class Counting(fn.Layer):

@@ -19,6 +19,7 @@ if not k.COMPILED:
 
 from fastnn._kernels import TABLE
 from fastnn._kernels.native import ISAS, NativeBackend, _runtime, choose_isa
+from fastnn._kernels.table import linear, linear_attention
 
 RUNNABLE: list[str] = _runtime.runnable()
 X86 = platform.machine() == "x86_64"
@@ -135,6 +136,8 @@ def test_environment_variable(isa: str) -> None:
     "file,names",
     [
         ("linear.pxi", {"OUT_BLOCK": 32, "DEPTH": 1024, "PANEL_DEPTH": 128, "PANELS": 8, "MANY_ROWS": 256}),
+        ("linear.pxi", {name: getattr(linear, name) for name in ("TURN_ROWS", "TURN_OUTS", "MANY")}),
+        ("linear_attention_of.h", {"CHUNK": linear_attention._CHUNK}),
         ("attention.pxi", {"KEYS": 64, "MOST_QUERIES": 64}),
     ],
 )
@@ -143,8 +146,9 @@ def test_scratch_in_the_table_is_what_kernels_use(file: str, names: dict[str, in
     source = Path(_runtime.__file__).with_name(file)
     if not source.exists():
         pytest.skip("an installation has no sources of the kernels")
-    found = dict(re.findall(r"^    (\w+) = (\d+)", source.read_text(encoding="utf-8"), re.MULTILINE))
+    found = dict(re.findall(r"^(?:    |#define )(\w+)(?: =)? (\d+)", source.read_text(encoding="utf-8"), re.MULTILINE))
     assert {name: int(found[name]) for name in names} == names
     assert TABLE["linear"].scratch({"N": 7, "I": 5000, "O": 3}, 4) == (0, 256 * (32 + 1024))  # type: ignore[misc]
     backward = TABLE["linear_backward_data"].scratch({"N": 7, "I": 9, "O": 3}, 4)  # type: ignore[misc]
-    assert backward == (0, 128 * (8 * 256 + 256 * 4))
+    assert backward == (0, 128 * 8 * 256)
+    assert TABLE["linear_backward_weights"].scratch({"N": 1024, "I": 9, "O": 3}, 4) == (0, 128 * (8 * 256 + 256 * 4))  # type: ignore[misc]

@@ -155,8 +155,41 @@ def test_lengths_that_do_not_fit_a_captured_step() -> None:
     x, labels = batch(16)
     model = recurrent()
     step = fn.capture(model, fn.CrossEntropyLoss(), fn.SGD(lr=0.1), x, labels)
+    step(x, labels)
     for wrong in (0, x.values.shape[1] + 1):
         lengths = x.lengths.copy()
         lengths[3] = wrong
         with pytest.raises(ValueError):
             step(fn.Padded(x.values, lengths), labels)
+
+
+def test_lengths_that_are_all_alike_are_captured() -> None:
+    x, labels = batch(16)
+    alike = fn.Padded(x.values, np.full(16, x.values.shape[1]))
+    step = fn.capture(recurrent(), fn.CrossEntropyLoss(), fn.SGD(lr=0.1), alike, labels)
+    assert np.isfinite(step(alike, labels)) and step(x[:1], labels[:1]) != step(alike[:1], labels[:1])
+    calls = []
+
+    class Counting(fn.Layer):
+        def forward(self, x: Any, train: bool = False) -> tuple[Any, Any]:
+            calls.append(train)
+            return x, lambda dy, need_dx=True: dy
+
+    model = fn.Sequential(Counting(), *recurrent())
+    fn.fit(model, [(alike[i : i + 4], labels[i : i + 4]) for i in range(0, 16, 4)], epochs=5)
+    assert sum(calls) == 2  # a step to record and one to verify
+
+
+def test_models_that_do_not_have_samples_first() -> None:
+    x, labels = batch(8)
+    gru = fn.GRU(3, 2, returns="last")
+    with pytest.raises(ValueError, match=r"0 \(GRU\): expected batch_first=True"):
+        fn.fit(fn.Sequential(gru), x.values, labels)
+    with pytest.raises(fn.ShapeError, match="expected an output for each of 3 samples"):
+        fn.Sequential(fn.GRU(3, 4, batch_first=True)).scores(x.values, batch_size=3)
+
+
+def test_gradients_of_padded_are_checked() -> None:
+    x = fn.Padded.of([np.ones((2, 3)), np.linspace(-1, 1, 12).reshape(4, 3)])
+    model = fn.Sequential(fn.GRU(3, 2, batch_first=True, returns="sequence", dtype="float64"))
+    assert fn.gradcheck(model, x)["x"] < 1e-5

@@ -15,6 +15,7 @@ Slots = tuple[Array, ...]
 Results = tuple[Array, ...]
 
 _MOST_RECORDS = 8  #: of one replayer; one for each shape, so a stream of ever new shapes runs from Python
+_MOST_BYTES = 1 << 30  #: that the records of runs keep; steps that need more are so long that Python's time is nothing
 _MOST_UNSETTLED = 4  #: runs that may settle things
 _UNSETTLED = "attributes of a layer, or options, change from run to run"
 _MOST_SEEN = 64  #: shapes that are remembered because they may come again
@@ -86,6 +87,7 @@ class Replayer:
         self._latest: tuple[Any, Any, Results] | None = None  # backend, record, and where that writes its results
         self._seen: set[Any] = set()
         self._preparing = threading.Lock()
+        self._full = False  # no further record would fit
         self._unsettled = 0  # runs, one after the other, that changed what they depend on
         self.obstacle: str | None = None  #: why it is run from Python for good, None if it is not
 
@@ -151,11 +153,13 @@ class Replayer:
             if any(np.array_equal(a, b) for a, b in zip(self._contents(*slots), entry.contents, strict=True)):
                 return self._body(*slots)  # from which an array that is never computed anew could not be told
             return self._verify(entry, slots, []) or self._body(*slots)
-        if entry is None and len(self._entries) >= _MOST_RECORDS:
+        if entry is None and (self._full or len(self._entries) >= _MOST_RECORDS):
             return self._body(*slots)
         results, entry = self._record(slots, [])
         if entry is not None:
-            self._entries[key] = entry
+            self._full = sum(e.record.memory for e in (entry, *self._entries.values())) > _MOST_BYTES
+            if not self._full:
+                self._entries[key] = entry
         return results or self._body(*slots)
 
     def prepare(self, slots: Slots, others: Slots) -> None:

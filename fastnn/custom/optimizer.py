@@ -14,7 +14,7 @@ from ..optim.optimizer import Optimizer, Params
 from .elementwise import made
 from .parsing import expressions, parameters
 
-MOST_STATE = 6  #: arrays that a kernel's call holds beside parameter, gradient, options and steps
+MOST_STATE = 8  #: arrays that a kernel's call holds beside parameter, gradient, options and steps
 MOST_OPTIONS = 32
 _STEP = "step"
 _AHEAD = ("lr", "momentum")  #: options that a schedule moves, which come first

@@ -69,7 +69,12 @@ class Attention(Layer):
             raise ValueError(f"{self.label}: expected a key where a value is given")
         x, lengths = split(given)
         keys, key_lengths = (x, lengths) if key is None else split(key)
-        values = keys if value is None else split(value)[0]
+        values, value_lengths = (keys, None) if value is None else split(value)
+        if value_lengths is not None:
+            self._check_lengths(value_lengths, samples_first(values, self.batch_first))
+            if key_lengths is not None and not np.array_equal(key_lengths, value_lengths):
+                raise ValueError(f"{self.label}: expected values as long as their keys, got other lengths")
+            key_lengths = value_lengths
         sources = self._samples_first(x, keys, values)
         N, S = sources[1].shape[:2]
         self._check_lengths(lengths, sources[0])
@@ -135,12 +140,6 @@ class Attention(Layer):
             dims = f"(N, T, {width})" if self.batch_first else f"(T, N, {width})"
             raise ShapeError(f"{self.label}: expected {dims}, got {a.shape}")
 
-    def _in_order(self, x: Array, key: Array, value: Array) -> tuple[Array, Array, Array]:
-        """With samples first; what was the same array still is."""
-        query = samples_first(x, self.batch_first)
-        keys = query if key is x else samples_first(key, self.batch_first)
-        return query, keys, keys if value is key else samples_first(value, self.batch_first)
-
     def _mask(self, lengths: Array | None, padding: Array | None, N: int, S: int) -> Array | None:
         if padding is not None:
             if not isinstance(padding, np.ndarray) or padding.dtype != bool:
@@ -170,6 +169,21 @@ class Attention(Layer):
         shifts = _target_thirds(False if self.in_proj_bias is None else self.in_proj_bias.target())
         for gradient, row, target, shift in zip(gradients, rows, targets, shifts, strict=True):
             k.linear_backward_weights(gradient, row, out=(target, shift))
+
+
+def attended(
+    given: tuple[Any, ...], how: dict[str, Any], p: float, layer: Drawn
+) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
+    """Attention of queries to keys and values, with a mask or None; and dq, dkey, dvalue from dy.
+
+    how: heads and whether it is causal; p: how probably a weight is dropped, by the random bits of the layer.
+    """
+    if p == 0:
+        y, logsumexp = k.attention(*given, **how)
+        return y, lambda dy: k.attention_backward(dy, *given, y, logsumexp, **how)
+    drawn, how = k.next_key(layer.state), {**how, "p": p}
+    y, logsumexp = k.attention_dropout(*given, drawn, **how)
+    return y, lambda dy: k.attention_dropout_backward(dy, *given, y, logsumexp, drawn, **how)
 
 
 def samples_first(a: Array, already: bool) -> Array:
@@ -224,8 +238,7 @@ class MultiheadAttention(Attention, Drawn):
         is_causal: bool = False,
         dtype: str = "float32",
     ) -> None:
-        if not 0 <= dropout <= 1:
-            raise ValueError(f"MultiheadAttention: expected dropout from 0 to 1, got {dropout!r}")
+        init.check_probability("MultiheadAttention", dropout=dropout)
         Drawn.__init__(self)
         super().__init__(embed_dim, num_heads, bias, kdim, vdim, dtype)
         self.dropout, self.batch_first, self.is_causal = float(dropout), bool(batch_first), bool(is_causal)
@@ -248,10 +261,5 @@ class MultiheadAttention(Attention, Drawn):
 
     def attend(self, q: Array, key: Array, value: Array, mask: Array | None, train: bool) -> tuple[Array, Any]:
         """See `Attention`."""
-        how: dict[str, Any] = {"heads": self.num_heads, "causal": self.is_causal}
-        if not train or self.dropout == 0:
-            y, logsumexp = k.attention(q, key, value, mask, **how)
-            return y, lambda dy: k.attention_backward(dy, q, key, value, mask, y, logsumexp, **how)
-        drawn, how["p"] = k.next_key(self.state), self.dropout
-        y, logsumexp = k.attention_dropout(q, key, value, mask, drawn, **how)
-        return y, lambda dy: k.attention_dropout_backward(dy, q, key, value, mask, y, logsumexp, drawn, **how)
+        p = self.dropout if train else 0.0
+        return attended((q, key, value, mask), {"heads": self.num_heads, "causal": self.is_causal}, p, self)

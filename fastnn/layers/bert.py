@@ -6,7 +6,6 @@ A layer is x = norm(x + attention(x)), then norm(x + dense(gelu(dense(x)))): nor
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +16,7 @@ from .. import init
 from .._errors import DTypeError, ShapeError
 from .._kernels import Array
 from .activation import GELU, ReLU, Tanh
+from .attention import attended
 from .containers import Sequential, trains
 from .drawn import Drawn
 from .dropout import Dropout
@@ -72,6 +72,8 @@ class BertModel(Layer):
     ) -> None:
         init.check_sizes("BertModel", num_hidden_layers=num_hidden_layers, num_attention_heads=num_attention_heads)
         init.check_sizes("BertModel", hidden_size=hidden_size, intermediate_size=intermediate_size)
+        init.check_probability("BertModel", hidden_dropout_prob=hidden_dropout_prob)
+        init.check_probability("BertModel", attention_probs_dropout_prob=attention_probs_dropout_prob)
         if hidden_size % num_attention_heads:
             raise ShapeError(
                 f"BertModel: expected hidden_size as a multiple of {num_attention_heads} heads, got {hidden_size}"
@@ -276,7 +278,8 @@ class _SelfAttention(Drawn):
         x, lengths = split(x)
         parts, backwards = zip(*(layer.forward(x, train) for layer in (self.query, self.key, self.value)), strict=True)
         mask = None if lengths is None else k.key_mask(lengths, None, length=x.shape[1])
-        y, attention_backward = self._attend((*parts, mask), train)
+        how = {"heads": self.heads, "causal": False}
+        y, attention_backward = attended((*parts, mask), how, self.p if train else 0.0, self)
 
         def backward(dy: Array, need_dx: bool = True) -> Array | None:
             total: Array | None = None
@@ -286,16 +289,6 @@ class _SelfAttention(Drawn):
             return total
 
         return joined(y, lengths), backward
-
-    def _attend(self, given: tuple[Any, ...], train: bool) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
-        """given: queries, keys and values (N, T, E), and where there are keys (N, T)."""
-        how: dict[str, Any] = {"heads": self.heads, "causal": False}
-        if not train or self.p == 0:
-            y, logsumexp = k.attention(*given, **how)
-            return y, lambda dy: k.attention_backward(dy, *given, y, logsumexp, **how)
-        drawn, how["p"] = k.next_key(self.state), self.p
-        y, logsumexp = k.attention_dropout(*given, drawn, **how)
-        return y, lambda dy: k.attention_dropout_backward(dy, *given, y, logsumexp, drawn, **how)
 
 
 class _Intermediate(Layer):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from .. import _kernels as k
+from .. import init
 from .._kernels import Array, Kernel
 from .drawn import Drawn
 from .layer import Backward, check_gradient, register
@@ -18,8 +19,7 @@ class _Dropout(Drawn):
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        if not 0 <= p <= 1:
-            raise ValueError(f"{type(self).__name__}: expected p from 0 to 1, got {p!r}")
+        init.check_probability(type(self).__name__, p=p)
         self.p = float(p)
 
     def config(self) -> dict[str, Any]:

@@ -216,11 +216,25 @@ class Layer:
             latest = self._replayer.results_like_latest((x,))
             if latest is not None:
                 return _heads(np.ascontiguousarray(head) for head in latest)
-        batches = [self._evaluated(batch) for batch in self._batches(x, batch_size)]
+        parts = list(self._batches(x, batch_size))
+        batches = [self._evaluated(part) for part in parts]
+        if len(parts) > 1:
+            self._check_samples_first(parts, batches)
         return _heads(
             np.array(outputs[0], order="C") if len(outputs) == 1 else np.ascontiguousarray(np.concatenate(outputs))
             for outputs in zip(*batches, strict=True)
         )
+
+    def _check_samples_first(self, parts: Sequence[Any], outputs: Sequence[tuple[Array, ...]]) -> None:
+        """Raise an error unless outputs of parts of the samples can be put together again."""
+        for part, heads in zip(parts, outputs, strict=True):
+            for head in heads:
+                if not head.ndim or len(head) != len(part):
+                    raise ShapeError(
+                        f"{self.label}: expected an output for each of {len(part)} samples, first of all axes, got "
+                        f"{head.shape}; a recurrent layer gives that with batch_first=True and returns='last' or "
+                        "'sequence'"
+                    )
 
     def _evaluated(self, x: Array | Padded) -> tuple[Array, ...]:
         """The heads of one batch; one of a small shape that came before is computed by replaying its kernels."""

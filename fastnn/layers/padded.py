@@ -23,7 +23,8 @@ class Padded:
 
     Wherever a model takes x, and `fit` and its like take it, this will do as well. Layers that look along a sequence
     (recurrent ones, attention) leave padding alone and pass the lengths on; to others, which look at one step at a
-    time, only the values are given. Gradients are those of the values, plain arrays.
+    time, only the values are given. What is padding may be any finite numbers. Gradients are those of the values, plain
+    arrays.
     """
 
     values: Array

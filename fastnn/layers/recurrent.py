@@ -52,8 +52,7 @@ class _Recurrent(Drawn):
         kind = type(self).__name__
         init.check_sizes(kind, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         init.check_dtype(dtype)
-        if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout <= 1:
-            raise ValueError(f"{kind}: expected dropout from 0 to 1, got {dropout!r}")
+        init.check_probability(kind, dropout=dropout)
         if dropout and num_layers == 1:
             warnings.warn(f"{kind}: dropout={dropout} acts between layers, and there is only one", stacklevel=3)
         if returns not in _RETURNS:

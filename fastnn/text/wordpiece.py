@@ -105,7 +105,7 @@ def _from_vocabulary(file: Path, lowercase: bool | None) -> Any:
         lines = file.read_text("utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise CheckpointError(f"{file}: no vocabulary: it is not UTF-8 ({error})") from error
-    vocabulary = {line.rstrip("\r"): i for i, line in enumerate(lines[:-1] if lines[-1] == "" else lines)}
+    vocabulary = {line: i for i, line in enumerate(lines[:-1] if lines[-1] == "" else lines)}
     tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocabulary, unk_token="[UNK]"))
     lowercase = _lowercases(file) if lowercase is None else lowercase
     tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=lowercase)

@@ -20,6 +20,9 @@ from ..optim import SGD, Optimizer
 def check_model(model: Any) -> None:
     if not isinstance(model, Layer):
         raise TypeError(f"model: expected a layer or model, got {type(model).__name__}")
+    for layer in model.modules():
+        if not getattr(layer, "batch_first", True):
+            raise ValueError(f"{layer.label}: expected batch_first=True in a model that is given samples one by one")
 
 
 def as_loss(loss: Any) -> Loss:

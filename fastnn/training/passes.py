@@ -23,10 +23,6 @@ from .weights import batch_weights
 
 Metric = Callable[[Any, Any], Any]  #: from (y_true, y_pred) to a number
 
-#: Numbers in a batch, at most, of those that come in shapes of their own, that is recorded: beyond, Python's time is
-#: nothing, but a record keeps all memory of a step, for GRUs over long texts gigabytes.
-_RECORDED = 1 << 20
-
 
 class Means:
     """Means over samples of what batches report; also how far an epoch has come."""
@@ -84,11 +80,15 @@ class Pass:
         self._weights = self._weigh(self._each)  # for samples in their order
         # What is the same for all samples, such as weights of 1, cannot differ to show that it is read anew: no need.
         vary = [i for i, a in enumerate(arrays) if a.ndim > 1 or (a != a[0]).any()]
-        differ = (lambda *slots: tuple(slots[i] for i in vary)) if arrays else (lambda *slots: slots)
+        differ = (lambda *slots: tuple(slots[i] for i in vary)) if arrays else self._varying
         self._in_order = Replayer(body, context, caller, arrays, differ)
         self._permuted = Replayer(
             self._gather, context, caller, arrays, lambda where: differ(*(a[where] for a in arrays))
         )
+
+    def _varying(self, *slots: Array) -> Slots:
+        """Those of a batch that differ from those of any other, as lengths need not."""
+        return (slots[0], *slots[2:]) if self.data.layout.padded else slots
 
     def _weigh(self, each: Array | None) -> tuple[Array, Array]:
         """What each batch weighs, and all batches so far, added one after the other as they would be from Python."""
@@ -153,10 +153,9 @@ class Pass:
         for slots in self._read(order, epoch, means):
             size, each = len(slots[0]), mean_weights(self._loss, *self.data.layout.split(slots)[1:])
             total = float(size if each is None else each.sum(dtype=np.float64))
-            small = replay and sum(a.size for a in slots) <= _RECORDED
-            record = self._in_order.record(slots) if small else None
+            record = self._in_order.record(slots) if replay else None
             if record is None:
-                results = self._in_order.run(slots) if small else self._body(*slots)
+                results = self._in_order.run(slots) if replay else self._body(*slots)
                 value = _from_python(results, means, size, total)
             else:
                 _, value, right = record.run(slots, (0,) * len(slots), 1, 0.0)

@@ -97,7 +97,8 @@ class CapturedStep:
         """
         plain = type(y) is not tuple and sample_weight is None and type(x) is not Padded
         slots = (x, y) if plain else as_slots(x, y, sample_weight)
-        loss: float | None = self._call(slots) if active() is self._backend else None
+        known = active() is self._backend and (type(x) is not Padded or bool(np.all(x.lengths)))  # else: an error
+        loss: float | None = self._call(slots) if known else None
         return self._prepared(self._checked(x, y, sample_weight)) if loss is None else loss
 
     def epoch(self, x: Array, y: Any, sample_weight: Array | None = None) -> float:
@@ -150,7 +151,10 @@ class CapturedStep:
         while record is None and self._replayer.obstacle is None:
             if not self._step.ready():  # any more: another thread has begun a step by hand
                 return None
-            self._replayer.prepare(slots, tuple(another(a) for a in slots))
+            others = [another(a) for a in slots]
+            if self._step.layout.padded:
+                others[1] = 1 + slots[1] % slots[0].shape[1]  # other lengths, and such as can be
+            self._replayer.prepare(slots, tuple(others))
             record = self._replayer.record(slots)
             if record is None:
                 time.sleep(1e-4)  # another thread is recording

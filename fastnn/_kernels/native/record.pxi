@@ -282,6 +282,14 @@ cdef class Record:
         self.trusted, self.since = True, generation
 
     @property
+    def memory(self):
+        """How much memory it keeps."""
+        cdef Py_ssize_t i, total = 0
+        for i in range(self.block_count):
+            total += self.blocks[i].size
+        return total
+
+    @property
     def holds(self):
         """Whether the calls are known to be those that Python would make now."""
         return self.trusted and self.since == generation

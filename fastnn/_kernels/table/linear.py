@@ -6,6 +6,7 @@ from ..kernel import Dims, Kernel, array
 
 TURN_ROWS = 256  #: from which on, and from so many outputs, weights are transposed; constants of native/linear.pxi
 TURN_OUTS = 64
+MANY = 1024  #: samples, from which on a backward pass turns an operand that lies across memory; also there
 
 
 def _linear_scratch(d: Dims, real: int) -> tuple[int, int]:
@@ -17,8 +18,8 @@ def _linear_scratch(d: Dims, real: int) -> tuple[int, int]:
 
 
 def _linear_backward_scratch(d: Dims, real: int) -> tuple[int, int]:
-    """128 rows of eight panels, each as wide as the widest tile, of weights or inputs; 256 of the others, turned."""
-    return 0, 128 * (8 * 256 + 256 * real)
+    """128 rows of eight panels, each as wide as the widest tile, of one operand; 256 of the other, turned, for many."""
+    return 0, 128 * (8 * 256 + (256 * real if d["N"] >= MANY else 0))
 
 
 _LINEAR = tuple(

@@ -27,7 +27,8 @@ def _scratch(d: Dims, real: int) -> tuple[int, int]:
 
 
 def _length(d: Dims, p: Mapping[str, Any]) -> None:
-    d.setdefault("S", p["length"])
+    if d.setdefault("S", p["length"]) != p["length"]:
+        raise ShapeError(f"mix_steps: expected a mask of {p['length']} steps, got {d['S']}")
     _fits(d, p)
 
 
