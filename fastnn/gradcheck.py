@@ -64,8 +64,8 @@ def gradcheck(
         with arrays ``p.data`` and ``p.grad``; parameters without a gradient are skipped. y may be a tuple of arrays. It
         must depend on x and the parameters alone (so no dropout), and have no kink within eps of them.
         Or, with a target, a loss, with ``forward(scores, target) -> (number, backward)`` and perhaps parameters.
-    x: the layer's input or the loss's scores, float64, an array, a tuple of arrays, or `Padded`; or whole numbers, which
-        have no gradient. target: of the loss.
+    x: the layer's input or the loss's scores, float64, an array, a tuple of arrays, or `Padded`; or whole numbers,
+        which have no gradient. target: of the loss.
     atol, rtol: an element may differ by ``atol + rtol * |numerical|``.
 
     Returns the largest relative error (`relative_error`) by name, that of x as "x", of a tuple as "x[0]", "x[1]", ….

@@ -193,3 +193,45 @@ def test_gradients_of_padded_are_checked() -> None:
     x = fn.Padded.of([np.ones((2, 3)), np.linspace(-1, 1, 12).reshape(4, 3)])
     model = fn.Sequential(fn.GRU(3, 2, batch_first=True, returns="sequence", dtype="float64"))
     assert fn.gradcheck(model, x)["x"] < 1e-5
+
+
+class Rating(fn.Layer):
+    """A layer of one's own around a recurrent one."""
+
+    def __init__(self) -> None:
+        fn.manual_seed(0)
+        self.gru, self.out = fn.GRU(3, 5, batch_first=True, returns="last"), fn.Linear(5, 2)
+
+    def forward(self, x: Any, train: bool = False) -> tuple[Array, Any]:
+        h, gru_backward = self.gru.forward(x, train)
+        y, out_backward = self.out.forward(h, train)
+        return y, lambda dy, need_dx=True: gru_backward(out_backward(dy), need_dx)
+
+
+class PaddedRating(Rating):
+    takes_padded = True
+
+
+def test_layers_of_ones_own_around_recurrent_ones() -> None:
+    x, _ = batch(8)
+    with pytest.raises(TypeError, match=r"0 \(Rating\): it got padded sequences, whose lengths gru \(GRU\) inside it"):
+        fn.Sequential(Rating())(x)
+    for row, length, found in zip(x.values, x.lengths, fn.Sequential(PaddedRating())(x), strict=True):
+        np.testing.assert_allclose(found, PaddedRating()(row[None, :length])[0], rtol=1e-5)
+
+
+def test_a_layer_by_itself_takes_padded() -> None:
+    x, _ = batch(8)
+    linear = fn.Linear(3, 2)
+    assert linear(x).lengths is x.lengths
+    np.testing.assert_array_equal(linear.scores(x), linear(x.values))
+    history = fn.fit(linear, x, linear(x.values) + 1, loss=fn.MSELoss(), epochs=2, optimizer=fn.SGD(lr=1e-3))
+    assert history.loss[1] < history.loss[0]
+
+
+def test_states_are_not_given_in_the_place_of_train() -> None:
+    x = np.ones((2, 3, 3), np.float32)
+    with pytest.raises(TypeError, match="GRU: expected train as True or False, got ndarray; first states go, as h0"):
+        fn.GRU(3, 4).forward(x, np.zeros((1, 3, 4), np.float32))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="key and value go by name"):
+        fn.MultiheadAttention(3, 1).forward(x, x)  # type: ignore[arg-type]

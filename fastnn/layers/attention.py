@@ -12,7 +12,7 @@ from .. import init
 from .._errors import DTypeError, ShapeError
 from .._kernels import Array, Target
 from .drawn import Drawn
-from .layer import Backward, Layer, check_gradient, contiguous, register
+from .layer import Backward, Layer, check_gradient, check_train, contiguous, register
 from .linear import Linear
 from .padded import check_lengths, joined, split
 from .parameter import Parameter
@@ -65,6 +65,7 @@ class Attention(Layer):
         self, given: Any, key: Any, value: Any, padding: Array | None, train: bool
     ) -> tuple[Any, Backward]:
         """Self-attention where key is None; a value that is None is the key."""
+        check_train(self, train, "key and value go")
         if key is None and value is not None:
             raise ValueError(f"{self.label}: expected a key where a value is given")
         x, lengths = split(given)

@@ -13,7 +13,7 @@ from .._errors import DTypeError, ShapeError
 from .._kernels import Array
 from .._kernels.kernel import REAL
 from .._kernels.replay import Replayer, another, without_gaps
-from .padded import Padded, check_lengths, split
+from .padded import Padded, check_lengths, split, through
 from .parameter import Parameter
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Layer:
     A layer of one's own defines ``forward(x, train)``, which calls kernels or other layers and returns the output and
     the backward function ``backward(dy, need_dx=True) -> dx``. Attributes that are a `Parameter` or a `Layer` are
     found by themselves. A layer keeps nothing of a call: what the backward pass needs lives in its function.
+    A layer that holds recurrent layers or attention says ``takes_padded = True`` and passes `Padded` on to them.
     Where a forward decides by its data in Python (``if x.max() > 1: …``), `replays` must be False: `fit`, `predict` and
     `capture` repeat the kernels of earlier calls, and would repeat its choice.
     """
@@ -63,7 +64,7 @@ class Layer:
 
     def __call__(self, x: Any) -> Any:
         """The output for x, evaluated (dropout off)."""
-        return self.forward(x, train=False)[0]
+        return through(self, self.forward, x, False)[0]
 
     # --- parameters ----------------
 
@@ -338,6 +339,12 @@ def _heads(arrays: Iterable[Array]) -> Any:
     """One array as it is, several as a tuple."""
     heads = tuple(arrays)
     return heads if len(heads) > 1 else heads[0]
+
+
+def check_train(layer: Layer, train: Any, others: str) -> None:
+    """Raise a TypeError that names the layer unless train is True or False; others: how further arguments are named."""
+    if not isinstance(train, bool | np.bool_):
+        raise TypeError(f"{layer.label}: expected train as True or False, got {type(train).__name__}; {others} by name")
 
 
 def check_gradient(layer: Layer, dy: Any, shape: tuple[int, ...]) -> None:

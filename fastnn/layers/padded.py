@@ -23,8 +23,8 @@ class Padded:
 
     Wherever a model takes x, and `fit` and its like take it, this will do as well. Layers that look along a sequence
     (recurrent ones, attention) leave padding alone and pass the lengths on; to others, which look at one step at a
-    time, only the values are given. What is padding may be any finite numbers. Gradients are those of the values, plain
-    arrays.
+    time, only the values are given. What is padding may be any finite numbers; a loss counts all steps of scores and
+    targets, padding among them. Gradients are those of the values, plain arrays.
     """
 
     values: Array
@@ -50,7 +50,8 @@ class Padded:
         if any(a.shape[1:] != arrays[0].shape[1:] for a in arrays):
             found = ", ".join(sorted({str(a.shape[1:]) for a in arrays}))
             raise ShapeError(f"Padded: expected sequences that are alike but for their lengths, got steps of {found}")
-        values = np.full((len(arrays), lengths.max(), *arrays[0].shape[1:]), value, np.result_type(*arrays))
+        dtype = np.result_type(*arrays, value)
+        values = np.full((len(arrays), lengths.max(), *arrays[0].shape[1:]), value, dtype)
         for row, a in zip(values, arrays, strict=True):
             row[: len(a)] = a
         return cls(values, lengths)
@@ -67,9 +68,18 @@ def joined(values: Any, lengths: Array | None) -> Any:
 
 
 def through(layer: Layer, forward: Callable[..., tuple[Any, Backward]], x: Any, train: bool) -> tuple[Any, Backward]:
-    """``forward(x, train)`` of a layer: one that does not take `Padded` gets the values, and its output the lengths."""
+    """``forward(x, train)`` of a layer: one that does not take `Padded` gets the values, and its output the lengths.
+
+    Raises TypeError for one that does not, although a layer inside it does: that would read the padding.
+    """
     if layer.takes_padded or not isinstance(x, Padded):
         return forward(x, train)
+    inside = next((part for part in layer.modules() if part.takes_padded and not part.is_container), None)
+    if inside is not None:
+        raise TypeError(
+            f"{layer.label}: it got padded sequences, whose lengths {inside.label} inside it needs: say takes_padded = "
+            "True in its class and pass x on as it is"
+        )
     y, backward = forward(x.values, train)
     return Padded(y, x.lengths), backward
 

@@ -15,7 +15,7 @@ from .._kernels import Array
 from .._kernels.table.recurrence import CELLS
 from .branches import side_by_side
 from .drawn import Drawn
-from .layer import Backward, check_gradient, contiguous, register
+from .layer import Backward, check_gradient, check_train, contiguous, register
 from .padded import check_lengths, joined, split
 from .parameter import Parameter, target
 
@@ -93,6 +93,7 @@ class _Recurrent(Drawn):
         for zeros. D is 2 if bidirectional, else 1. Raises `ShapeError`, `DTypeError`, and ValueError for lengths that
         cannot be. Where h0 is given, the backward function returns the pair of dx and the gradient by h0.
         """
+        check_train(self, train, "first states go, as h0,")
         values, lengths = split(x)
         self._check_input(values, lengths)
         A, B = values.shape[:2]

@@ -80,11 +80,11 @@ def check_x(model: Layer, x: Any, what: str) -> Any:
 def scores_of_one(model: Layer, x: Any, what: str = "x") -> Any:
     """The model's output for the first sample; shapes that do not fit are found here."""
     try:
-        return split(model.forward(x[:1], train=False)[0])[0]
+        return split(model(x[:1]))[0]
     except ShapeError as error:
         raise ShapeError(f"{what}: it does not fit the model: {error}") from error
     except ValueError:  # normalised by statistics of its batch, which one sample does not have
         if len(x) == 1:
             raise
-        y = split(model.forward(x[:2], train=False)[0])[0]
+        y = split(model(x[:2]))[0]
         return tuple(head[:1] for head in y) if isinstance(y, tuple) else y[:1]

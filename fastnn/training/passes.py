@@ -221,7 +221,7 @@ class Evaluation(ModelContext):
 
     def __call__(self, *slots: Array) -> Results:
         x, target, weight = self._layout.split(slots)
-        scores = split(self.model.forward(x, train=False)[0])[0]
+        scores = split(self.model(x))[0]
         loss = computed(self._loss, scores, target, need_grad=False, sample_weight=weight)[0]
         return loss, *counted(self._loss, scores, target)
 

@@ -12,7 +12,7 @@ from .._kernels import Array, active
 from .._kernels.replay import Replayer, Results, another, without_gaps
 from ..layers import Layer
 from ..layers.layer import as_input
-from ..layers.padded import Padded, split
+from ..layers.padded import Padded, split, through
 from ..layers.recorded import ModelContext, caller
 from ..losses import Loss
 from ..losses.loss import computed, counted, is_mean, mean_weights, options_of
@@ -43,7 +43,7 @@ class Step(ModelContext):
     def __call__(self, *slots: Array) -> Results:
         """The batch's loss before the update, (1,) float64, and (1,) int64 how many were right, if counted."""
         x, target, weight = self.layout.split(slots)
-        output, backward = self.model.forward(x, train=True)
+        output, backward = through(self.model, self.model.forward, x, True)
         scores = split(output)[0]
         loss, loss_backward = computed(self.loss, scores, target, sample_weight=weight)
         correct = counted(self.loss, scores, target) if self.count else ()
