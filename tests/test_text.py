@@ -91,6 +91,48 @@ def test_case(folder: Path) -> None:
     assert WordPiece(folder / "vocab.txt")(["The"])[0].tolist() == [2, 1, 3]
 
 
+SETTINGS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "cased": {"do_lower_case": False},
+    "cased, without accents": {"do_lower_case": False, "strip_accents": True},
+    "with accents": {"strip_accents": False, "do_lower_case": True},
+    "by default": {"strip_accents": None},
+    "Chinese words": {"tokenize_chinese_chars": False},
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize("kind", ["vocab.txt", "tokenizer.json"])
+def test_settings_beside_the_vocabulary(tmp_path: Path, kind: str, settings: dict[str, Any]) -> None:
+    transformers = pytest.importorskip("transformers")
+    words = [*WORDS, "film", "Film", "film\u00e9", "Film\u00e9", "filme", "Filme", "\u4e2d", "\u6587", "\u4e2d\u6587"]
+    (tmp_path / "vocab.txt").write_text("\n".join(dict.fromkeys(words)) + "\n", "utf-8")
+    WordPiece(tmp_path / "vocab.txt")._tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer", **settings}))
+    theirs = transformers.BertTokenizer.from_pretrained(tmp_path)
+    text = "Filme Filmé filmé film 中文 中"
+    assert WordPiece(tmp_path / kind)([text])[0].tolist() == theirs(text)["input_ids"]
+
+
+@pytest.mark.parametrize("kind", ["vocab.txt", "tokenizer.json"])
+@pytest.mark.parametrize(
+    "text", ['{"do_lower_case": "no"}', '{"strip_accents": 1}', '{"tokenize_chinese_chars": null}']
+)
+def test_settings_that_are_none(folder: Path, kind: str, text: str) -> None:
+    WordPiece(folder / "vocab.txt")._tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"tokenizer_config\.json: expected .* as true or false, got"):
+        WordPiece(folder / kind)
+
+
+def test_what_is_no_text(folder: Path) -> None:
+    tokenizer = WordPiece(folder / "vocab.txt")
+    with pytest.raises(TypeError, match=r"texts\[2\]: expected a text, got bytes"):
+        tokenizer(["a", "b", b"c"])
+    assert tokenizer(["the \udce9"])[0].tolist() == tokenizer(["the ?"])[0].tolist()
+    assert tokenizer.tokens("\ud800") == ["[UNK]"]
+
+
 def test_errors_of_tokens(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TypeError, match="several texts, got one"):
         WordPiece(folder / "vocab.txt")("the film")
@@ -167,7 +209,9 @@ def test_a_fingerprint_is_of_all_files(folder: Path, tmp_path: Path) -> None:
     assert len(expected) == 64 and load_encoder(make(tmp_path / "same")).fingerprint == expected
     (folder / "vocab.txt").write_text("\n".join(WORDS[:-1]) + "\nother\n")
     others = {load_encoder(folder).fingerprint, load_encoder(make(tmp_path / "c", hidden_act="relu")).fingerprint}
-    assert len({expected, *others}) == 3
+    (tmp_path / "same" / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    others.add(load_encoder(tmp_path / "same").fingerprint)
+    assert len({expected, *others}) == 4
 
 
 def test_names_of_tensors(folder: Path, tmp_path: Path) -> None:
