@@ -366,6 +366,15 @@ def test_sentiment_for_a_reader(
     assert command(capsys, "--model", str(trained), "--threads", "1")[1] == out
 
 
+def test_texts_that_are_not_utf_8(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, out, _ = command(capsys, "caf\udce9", "--model", str(trained), "--json")
+    assert status == 0 and json.loads(out)["texts"][0]["text"] == "caf?"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9\n"), "utf-8"))
+    assert command(capsys, "--model", str(trained), "--json")[:2] == (0, out)
+
+
 def test_sentiment_as_json(trained: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = command(capsys, "good film!", "--model", str(trained), "--json", "--encoder", str(tiny))
     found = json.loads(out)

