@@ -16,6 +16,7 @@ import fastnn as fn
 from fastnn import text
 from fastnn._files import StrPath
 from fastnn._kernels import Array
+from fastnn.text.pretrained import expanded
 
 from .report import write_json
 
@@ -59,8 +60,8 @@ class Classifier:
         """Write the network, and what the encoder is; the encoder itself stays where it is."""
         (folder / ENCODER).unlink(missing_ok=True)  # not beside a network that it does not go with
         fn.save(self.model, folder / MODEL)
-        name = self.encoder.name
-        name = str(Path(name).expanduser().resolve()) if Path(name).expanduser().is_dir() else name
+        place = expanded(self.encoder.name)
+        name = str(place.resolve()) if place.is_dir() else self.encoder.name
         write_json(folder / ENCODER, {"name": name, "fingerprint": self.encoder.fingerprint})
 
     @classmethod

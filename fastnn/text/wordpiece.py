@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -47,32 +48,44 @@ class WordPiece:
         file = Path(path)
         if not file.is_file():
             raise FileNotFoundError(f"WordPiece: there is no file {os.fspath(path)!r}")
-        self.max_tokens = int(max_tokens)
+        self.max_tokens, self._file = int(max_tokens), file
         settings = _settings(file.with_name(SETTINGS)) | ({} if lowercase is None else {"lowercase": lowercase})
         self._tokenizer = (_from_json if file.suffix == ".json" else _from_vocabulary)(file, settings)
         self.cls_id, self.sep_id, self.pad_id, self.unk_id = (
             self._special(token, file) for token in ("[CLS]", "[SEP]", "[PAD]", "[UNK]")
         )
+        self.tokens("a word")  # some tokenizers fail only here
 
     def __call__(self, texts: Iterable[str]) -> list[Array]:
         """The ids of each text, int64, from [CLS] to [SEP]. Surrogates, which UTF-8 lacks, count as question marks."""
         if isinstance(texts, str):
             raise TypeError("WordPiece: expected several texts, got one; put it into a list")
         return [
-            np.array([self.cls_id, *found.ids[: self.max_tokens], self.sep_id], np.int64)
+            np.array([self.cls_id, *ids[: self.max_tokens], self.sep_id], np.int64)
             for some in _chunks(_checked(texts))
-            for found in self._tokenizer.encode_batch_fast(some, add_special_tokens=False)
+            for ids in self._ids(some)
         ]
 
     def tokens(self, text: str) -> list[str]:
         """The pieces of a text, all of them; those that go on with a word begin with ##."""
-        found: list[str] = self._tokenizer.encode(encodable(text), add_special_tokens=False).tokens
+        with _reading(self._file):
+            found: list[str] = self._tokenizer.encode(encodable(text), add_special_tokens=False).tokens
+        return found
+
+    @property
+    def largest_id(self) -> int:
+        """The largest id of a token: tables of embeddings need more rows than that."""
+        found: int = max(self._tokenizer.get_vocab(with_added_tokens=True).values())
         return found
 
     def __len__(self) -> int:
         """How many tokens the vocabulary has."""
         size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
         return size
+
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        with _reading(self._file):
+            return [found.ids for found in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
     def _special(self, token: str, file: Path) -> int:
         found = self._tokenizer.token_to_id(token)
@@ -107,19 +120,31 @@ def _tokenizers() -> Any:
     return tokenizers
 
 
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Whatever the library says to a file: it raises Exception itself and, where it panics, a BaseException."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise CheckpointError(f"{file}: damaged, or no tokenizer: {str(error)[:200]}") from error
+
+
 def _from_json(file: Path, settings: Mapping[str, Any]) -> Any:
     tokenizers = _tokenizers()
-    try:
-        tokenizer = tokenizers.Tokenizer.from_str(file.read_text("utf-8"))
-    except Exception as error:  # the library raises Exception itself
-        raise CheckpointError(f"{file}: damaged, or no tokenizer: {str(error)[:200]}") from error
+    text = file.read_bytes()
+    with _reading(file):
+        tokenizer = tokenizers.Tokenizer.from_str(text.decode("utf-8"))
     if not isinstance(tokenizer.model, tokenizers.models.WordPiece):
         kind = type(tokenizer.model).__name__
         raise CheckpointError(f"{file}: expected a tokenizer of the kind WordPiece, got {kind}")
+    if tokenizer.model.unk_token not in tokenizer.get_vocab(with_added_tokens=False):
+        raise CheckpointError(f"{file}: its unk_token {short(tokenizer.model.unk_token)} is not in its vocabulary")
     if isinstance(tokenizer.normalizer, tokenizers.normalizers.BertNormalizer):
         names = "clean_text", "handle_chinese_chars", "strip_accents", "lowercase"
         own = {name: getattr(tokenizer.normalizer, name) for name in names}
-        tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(**own | settings)
+        tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(**{**own, **settings})
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
