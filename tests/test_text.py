@@ -180,6 +180,8 @@ def test_errors_of_batches() -> None:
         batches([1], 0)
     with pytest.raises(fn.ShapeError, match="whole numbers"):
         batches([0.5], 1)
+    with pytest.raises(TypeError, match=r"rng as numpy\.random\.Generator or None, got int"):
+        batches([3, 1], 2, 0)
 
 
 # --- encoders ---------------------------------------------------------------------------------------------------------
@@ -202,6 +204,13 @@ def test_encoder(folder: Path) -> None:
     assert encoder.encode([]) == []
     with pytest.raises(ValueError, match="tokens_at_once"):
         next(encoder.states(ids, tokens_at_once=0))
+
+
+def test_the_file_alone(folder: Path) -> None:
+    """It has embeddings.position_ids."""
+    found = fn.load(folder / "model.safetensors", model=fn.BertModel(**CONFIG))
+    ids = np.array([[2, 15, 3]])
+    assert isinstance(found, fn.BertModel) and np.array_equal(found(ids), small()(ids))
 
 
 def test_a_fingerprint_is_of_all_files(folder: Path, tmp_path: Path) -> None:

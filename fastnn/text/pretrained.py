@@ -177,7 +177,7 @@ def _named(tensors: Mapping[str, Array]) -> dict[str, Array]:
     kept = {
         key.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias"): a
         for key, a in tensors.items()
-        if key.startswith(_PARTS) and key != "embeddings.position_ids"  # 0, 1, 2, …
+        if key.startswith(_PARTS)
     }
     if _WORDS not in kept:
         raise CheckpointError(f"no BERT: it has no {_WORDS}")
