@@ -253,6 +253,7 @@ _ENCODER = "the folder of a BERT, or its name"
 EXTRAS = {
     "plot": ("matplotlib", "matplotlib"),
     "sklearn": ("scikit-learn", "sklearn"),
+    "text": ("tokenizers", "tokenizers"),
     "progress": ("tqdm", "tqdm"),
     "jit": ("numba", "numba"),
     "torch": ("torch", "torch"),
