@@ -131,6 +131,8 @@ def test_what_is_no_text(folder: Path) -> None:
         tokenizer(["a", "b", b"c"])
     assert tokenizer(["the \udce9"])[0].tolist() == tokenizer(["the ?"])[0].tolist()
     assert tokenizer.tokens("\ud800") == ["[UNK]"]
+    with pytest.raises(TypeError, match="expected a text, got bytes"):
+        tokenizer.tokens(b"c")
 
 
 def test_errors_of_tokens(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,7 +363,7 @@ def test_the_cache_of_hugging_face(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         load_encoder("someone/else")
 
 
-@pytest.mark.parametrize("name", ["~no-such-user/x", "a\0b"])
+@pytest.mark.parametrize("name", ["~no-such-user/x", "a\0b", "~a\0b"])
 @pytest.mark.parametrize("home", ["~no-such-user", ""])
 def test_names_that_are_none(monkeypatch: pytest.MonkeyPatch, name: str, home: str) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", home)

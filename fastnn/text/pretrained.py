@@ -80,7 +80,7 @@ def expanded(path: StrPath) -> Path:
     """The path with the home folder that its ~ stands for, if there is one."""
     try:
         return Path(path).expanduser()
-    except RuntimeError:
+    except (RuntimeError, ValueError):  # ValueError for a name with NUL
         return Path(path)
 
 

@@ -68,8 +68,9 @@ class WordPiece:
 
     def tokens(self, text: str) -> list[str]:
         """The pieces of a text, all of them; those that go on with a word begin with ##."""
+        (checked,) = _checked([text])
         with _reading(self._file):
-            found: list[str] = self._tokenizer.encode(encodable(text), add_special_tokens=False).tokens
+            found: list[str] = self._tokenizer.encode(checked, add_special_tokens=False).tokens
         return found
 
     @property
