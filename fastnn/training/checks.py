@@ -20,6 +20,10 @@ from ..optim import SGD, Optimizer
 def check_model(model: Any) -> None:
     if not isinstance(model, Layer):
         raise TypeError(f"model: expected a layer or model, got {type(model).__name__}")
+
+
+def check_samples_first(model: Layer) -> None:
+    """Raise ValueError, naming the layer, for a model that takes sequences by steps, of which no batch can be cut."""
     for layer in model.modules():
         if not getattr(layer, "batch_first", True):
             raise ValueError(f"{layer.label}: expected batch_first=True in a model that is given samples one by one")

@@ -15,7 +15,15 @@ from ..losses import Loss
 from ..optim import Optimizer
 from .batches import Batches, Data, open_data
 from .callbacks import Callback, as_callback
-from .checks import as_loss, check_drop_last, check_metrics, check_model, check_optimizer, check_whole
+from .checks import (
+    as_loss,
+    check_drop_last,
+    check_metrics,
+    check_model,
+    check_optimizer,
+    check_samples_first,
+    check_whole,
+)
 from .history import History
 from .passes import Metric, Pass, evaluation
 from .progress import shown
@@ -83,6 +91,7 @@ def fit(
     larger than memory: when the batch comes), and `CheckpointError`.
     """
     check_model(model)
+    check_samples_first(model)
     loss = as_loss(loss)
     check_whole("batch_size", batch_size, 1)
     check_whole("epochs", epochs, 0)
@@ -156,6 +165,7 @@ def evaluate(
         through twice then, so that batches may not come from an iterator that ends.
     """
     check_model(model)
+    check_samples_first(model)
     loss = as_loss(loss)
     check_whole("batch_size", batch_size, 1)
     check_metrics(metrics)
