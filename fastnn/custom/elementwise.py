@@ -82,7 +82,8 @@ def elementwise(function: Any = None, *, derivative: Any = None, check: bool = T
 
 def made(base: type[Any], function: FunctionType, **attributes: Any) -> Any:
     """A class that stands where the function stood."""
-    place = {"__module__": function.__module__, "__qualname__": function.__qualname__, "__doc__": function.__doc__}
+    module = function.__module__ or "__main__"  # none where it was made by exec
+    place = {"__module__": module, "__qualname__": function.__qualname__, "__doc__": function.__doc__}
     for option in attributes["defaults"]:
         if hasattr(base, option) or option in inspect.signature(base).parameters:
             raise ValueError(f"{function.__name__}: a parameter cannot be called {option!r}, {base.__name__} has one")
