@@ -132,9 +132,10 @@ def test_round_trip(name: str, tmp_path: Path) -> None:
 
 
 def test_every_registered_layer_is_covered() -> None:
-    covered = {type(layer).__name__ for make in MODELS.values() for layer in make().modules()}
+    found = {type(layer).__name__ for make in MODELS.values() for layer in make().modules()}
+    covered = {name for name in found if not name.startswith("_")}  # parts of a BertModel are not found by name
     builtin = {name for name, cls in REGISTRY.items() if cls.__module__.startswith("fastnn.")}
-    assert builtin <= covered  # a layer may have others inside that are not found by name
+    assert builtin == covered
 
 
 def test_a_loaded_model_computes_and_trains_alike(tmp_path: Path) -> None:

@@ -153,8 +153,8 @@ def _compiled(text: str, beside: dict[str, Any], real: str) -> Any:
     if path is not None:
         try:
             return numba.cfunc(signature, cache=True, **functions.OPTIONS)(namespace["stretch"])
-        except Exception:  # whatever became of the files: without them it is compiled anew, or fails by itself
-            pass
+        except Exception as error:  # whatever became of the files
+            warnings.warn(f"{path}: what was compiled cannot be kept or read, compiling anew: {error}", stacklevel=2)
     return numba.cfunc(signature, **functions.OPTIONS)(namespace["stretch"])
 
 

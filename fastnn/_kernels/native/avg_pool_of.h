@@ -12,7 +12,7 @@ typedef struct {
 } averages_t;
 #endif
 
-/* W vectors of channels, of which n numbers count: their sum over a column of pixels, and over a window, each row by itself. */
+/* W vectors of channels, of which n numbers count: their sum over a column of pixels, and over a window, in the order of the reference. */
 INLINE V NAME(column_sum)(const T *x, const ptrdiff_t rows, ptrdiff_t line, ptrdiff_t n) {
     V sum = NAME(some)(x, n);
     for (ptrdiff_t u = 1; u < rows; u++) sum += NAME(some)(x + u * line, n);
@@ -23,14 +23,9 @@ INLINE void NAME(window_sums)(V *sums, const T *x, const ptrdiff_t rows, const p
                               const int W, ptrdiff_t n) {
     UNROLL for (int w = 0; w < W; w++) sums[w] = (V){0};
     for (ptrdiff_t u = 0; u < rows; u++, x += a->line) {
-        V row[4];
         const T *p = x;
-        UNROLL for (int w = 0; w < W; w++) row[w] = NAME(some)(p + w * VL, n);
-        for (ptrdiff_t v = 1; v < cols; v++) {
-            p += a->channels;
-            UNROLL for (int w = 0; w < W; w++) row[w] += NAME(some)(p + w * VL, n);
-        }
-        UNROLL for (int w = 0; w < W; w++) sums[w] = u ? sums[w] + row[w] : row[w];
+        for (ptrdiff_t v = 0; v < cols; v++, p += a->channels)
+            UNROLL for (int w = 0; w < W; w++) sums[w] += NAME(some)(p + w * VL, n);
     }
 }
 

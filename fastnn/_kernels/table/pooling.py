@@ -166,7 +166,7 @@ ROWS = (
         ints=("H", "W"),
         derive=_adaptive,
         scratch=_avg_scratch,
-        tolerance=(4e-6, 1e-14),  # as many numbers as there are windows may be summed
+        tolerance=(1e-6, 1e-14),
         samples=_ADAPTIVE,
     ),
 )
