@@ -4,7 +4,7 @@ cdef extern from "tiles.h" nogil:
     ctypedef struct averages_t:
         Py_ssize_t rows, cols, line, channels, step, blocks, copies
         double scale
-        bint add, stream
+        bint add, stream, divide
     void average_pixels_f32(float*, const float*, const averages_t*)
     void average_pixels_f64(double*, const double*, const averages_t*)
 
@@ -68,10 +68,10 @@ cdef inline Py_ssize_t counted(const axis_t* a, Py_ssize_t p) noexcept nogil:
     return r.end - r.first
 
 
-cdef inline double part_of(const avg_sizes* g, const axis_t* down, const axis_t* across, Py_ssize_t p,
+cdef inline double size_of(const avg_sizes* g, const axis_t* down, const axis_t* across, Py_ssize_t p,
                            Py_ssize_t q) noexcept nogil:
-    """With what the sum of window (p, q) is multiplied."""
-    return 1.0 / (g.divisor if g.divisor else counted(down, p) * counted(across, q))
+    """By what the sum of window (p, q) is divided."""
+    return g.divisor if g.divisor else counted(down, p) * counted(across, q)
 
 
 cdef inline Py_ssize_t bands_of(Py_ssize_t N, Py_ssize_t rows) noexcept nogil:
@@ -144,14 +144,14 @@ cdef void average_task(real* y, const call_t* c, Py_ssize_t task, int thread) no
     cdef range_t* lines = lines_of(c, &g)
     cdef run_t* run
     cdef averages_t a
-    a.line, a.channels, a.add, a.stream = g.W * g.C, g.C, False, False
+    a.line, a.channels, a.add, a.stream, a.divide = g.W * g.C, g.C, False, False, False
     y += n * g.P * g.Q * g.C
     for p in range(cut(g.P, bands, band), cut(g.P, bands, band + 1)):
         a.rows = lines[p].end - lines[p].first
         run = runs_of(c)
         while run.count:
             a.cols, a.step, a.blocks, a.copies = run.of.end - run.of.first, run.step * g.C, run.count, run.copies
-            a.scale = part_of(&g, &down, &across, p, run.at)
+            a.scale = 1 / size_of(&g, &down, &across, p, run.at)
             average(y + (p * g.Q + run.at) * g.C, x + (lines[p].first * g.W + run.of.first) * g.C, &a)
             run += 1
 
@@ -216,37 +216,47 @@ cdef void plan_pixels(const call_t* c, const avg_sizes* g) noexcept nogil:
     run.count = 0
 
 
-cdef inline Py_ssize_t like_first(const avg_sizes* g, const axis_t* a, range_t r) noexcept nogil:
-    """The end of those windows of a range that have the scale of its first."""
-    cdef Py_ssize_t i = r.first + 1
-    if g.divisor or r.first >= r.end:
-        return r.end
-    while i < r.end and counted(a, i) == counted(a, r.first):
-        i += 1
-    return i
+cdef inline bint of_one_scale(const avg_sizes* g, const axis_t* a, range_t r) noexcept nogil:
+    """Whether these windows have one scale."""
+    cdef Py_ssize_t i
+    for i in range(r.first + 1, r.end):
+        if not g.divisor and counted(a, i) != counted(a, r.first):
+            return False
+    return True
+
+
+cdef inline bint summed_first(const avg_sizes* g, const axis_t* down, const axis_t* across, range_t p,
+                              range_t q) noexcept nogil:
+    """Whether these windows can be summed and then scaled: they have one scale, and either it is exact, or they are too
+    few for their sum to be rounded much more than the reference's, which scales first."""
+    cdef Py_ssize_t size
+    if not (of_one_scale(g, down, p) and of_one_scale(g, across, q)):
+        return False
+    size = <Py_ssize_t>size_of(g, down, across, p.first, q.first)
+    return (p.end - p.first) * (q.end - q.first) <= size or size & (size - 1) == 0
 
 
 cdef void spread(real* dx, const real* dy, averages_t* a, const avg_sizes* g, range_t p, range_t q) noexcept nogil:
-    """A row of pixels in windows p and q: from each rectangle of these that have one scale."""
+    """A row of pixels in windows p and q: from all at once, or from one after another."""
     cdef axis_t down = vertical(g), across = horizontal(g)
-    cdef range_t rows = p, cols
-    while True:
-        rows.end = like_first(g, &down, range_t(rows.first, p.end))
-        cols = q
-        while True:
-            cols.end = like_first(g, &across, range_t(cols.first, q.end))
-            a.cols = most(0, cols.end - cols.first)
-            a.rows = most(0, rows.end - rows.first) if a.cols else 0  # pixels in no window are 0
-            a.scale = part_of(g, &down, &across, rows.first, cols.first) if a.rows else 0
-            average(dx, dy + (rows.first * g.Q + cols.first) * g.C, a)
-            if not a.rows:
-                return
-            a.add, cols.first = True, cols.end
-            if cols.first >= q.end:
-                break
-        rows.first = rows.end
-        if rows.first >= p.end:
-            return
+    cdef Py_ssize_t u = p.first, v
+    if p.first >= p.end or q.first >= q.end:  # pixels in no window are 0
+        a.rows, a.cols, a.scale, a.divide = 0, 0, 0, False
+        average(dx, dy, a)
+        return
+    a.divide = not summed_first(g, &down, &across, p, q)
+    a.rows = 1 if a.divide else p.end - p.first
+    a.cols = 1 if a.divide else q.end - q.first
+    while u < p.end:
+        v = q.first
+        while v < q.end:
+            a.scale = size_of(g, &down, &across, u, v)
+            if not a.divide:
+                a.scale = 1 / a.scale
+            average(dx, dy + (u * g.Q + v) * g.C, a)
+            a.add = True
+            v += a.cols
+        u += a.rows
 
 
 cdef void spread_task(real* dx, const call_t* c, Py_ssize_t task, int thread) noexcept nogil:
