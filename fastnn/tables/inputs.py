@@ -1,0 +1,307 @@
+"""What a network is given of a file: columns and pixels as numbers, fitted by scikit-learn, applied without it.
+
+Numbers are imputed by their median and standardised, booleans are 0 or 1 and imputed by the more frequent one,
+categories are one-hot encoded, a missing one being a category by itself. Pixels are standardised by channel. What was
+fitted is a few numbers and texts, which JSON keeps; `encode` applies them in plain NumPy, to the bits of scikit-learn's
+transformers.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .._kernels import Array
+from .pictures import Size
+from .table import Column, Table, short
+
+_FEW_CATEGORIES, _MOST_CATEGORIES = 20, 256
+_PIXELS_AT_ONCE = 1 << 22
+
+
+@dataclass(frozen=True)
+class NumberColumn:
+    """Standardised numbers; `median` stands for a missing one."""
+
+    kind: ClassVar[str] = "number"
+    name: str
+    median: float
+    mean: float
+    scale: float
+
+    @property
+    def width(self) -> int:
+        """How many numbers a value becomes."""
+        return 1
+
+    def encode(self, column: Column) -> Array:
+        """(N, 1) float64."""
+        values = column.numbers()
+        encoded: Array = (np.where(np.isnan(values), self.median, values) - self.mean) / self.scale
+        return encoded[:, None]
+
+
+@dataclass(frozen=True)
+class BooleanColumn:
+    """0 or 1; `usual` stands for a missing one."""
+
+    kind: ClassVar[str] = "boolean"
+    name: str
+    usual: float
+
+    @property
+    def width(self) -> int:
+        """How many numbers a value becomes."""
+        return 1
+
+    def encode(self, column: Column) -> Array:
+        """(N, 1) float64."""
+        values = column.booleans()
+        return np.where(np.isnan(values), self.usual, values)[:, None]
+
+
+@dataclass(frozen=True)
+class CategoryColumn:
+    """One of several texts, "" for a missing one; of others, of which a warning tells, all numbers are 0."""
+
+    kind: ClassVar[str] = "category"
+    name: str
+    categories: list[str]
+
+    @property
+    def width(self) -> int:
+        """How many numbers a value becomes."""
+        return len(self.categories)
+
+    def encode(self, column: Column) -> Array:
+        """(N, categories) float64."""
+        places = {category: i for i, category in enumerate(self.categories)}
+        texts = [text or "" for text in column.texts()]
+        found = np.array([places.get(text, -1) for text in texts])
+        if (found < 0).any():
+            unknown = [text for text, place in zip(texts, found, strict=True) if place < 0]
+            names = [short(text) if text else "a missing value" for text in dict.fromkeys(unknown)]
+            warnings.warn(
+                f"{column.where}: {len(unknown)} of {len(texts)} values are categories that the training did not have, "
+                f"and count as none: {', '.join(names[:5])}{' …' if len(names) > 5 else ''}",
+                stacklevel=2,
+            )
+        return np.asarray(found[:, None] == np.arange(self.width), np.float64)
+
+
+Encoder = NumberColumn | BooleanColumn | CategoryColumn
+_ENCODERS: dict[str, type[Encoder]] = {cls.kind: cls for cls in (NumberColumn, BooleanColumn, CategoryColumn)}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table that are a network's input."""
+
+    kind: ClassVar[str] = "table"
+    columns: list[Encoder]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of one sample."""
+        return (sum(column.width for column in self.columns),)
+
+    def encode(self, table: Table) -> Array:
+        """(N, features) float32. Raises ValueError for a column that is missing or of another kind."""
+        found = table.select([column.name for column in self.columns])
+        x = np.empty((table.rows, *self.shape), np.float32)
+        at = 0
+        for encoder, column in zip(self.columns, found, strict=True):
+            x[:, at : at + encoder.width] = encoder.encode(column)
+            at += encoder.width
+        if not np.isfinite(x).all():
+            raise ValueError(f"{table.file}: a number is too large beside those of the training")
+        return x
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return {"kind": self.kind, "columns": [{"kind": c.kind, **vars(c)} for c in self.columns]}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Columns:
+        """Raises LookupError, TypeError or ValueError for values that `to_json` has not made."""
+        columns: list[Encoder] = []
+        for column in values["columns"]:
+            made = _ENCODERS[column["kind"]](**{name: value for name, value in column.items() if name != "kind"})
+            _check_fields(made)
+            columns.append(made)
+        return cls(columns)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Images, standardised by channel.
+
+    kind: where they come from, ``"pictures"`` or ``"array"``, whose pixels need not mean the same
+    shape: (C, H, W). resize: whether pictures of other sizes are resized to it. means, scales: of each channel
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    resize: bool
+    means: list[float]
+    scales: list[float]
+
+    @property
+    def size(self) -> Size:
+        """Height and width."""
+        return Size(*self.shape[1:])
+
+    def encode(self, images: Array) -> Array:
+        """(N, C, H, W) float32. Raises ValueError for images of another shape."""
+        if images.shape[1:] != self.shape:
+            raise ValueError(f"x: expected images (N, C, H, W) with (C, H, W) = {self.shape}, got {images.shape}")
+        x = np.empty(images.shape, np.float32)
+        for channel, (mean, scale) in enumerate(zip(self.means, self.scales, strict=True)):
+            x[:, channel] = (images[:, channel] - mean) / scale
+        return x
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Pixels:
+        """Raises LookupError, TypeError or ValueError for values that `to_json` has not made."""
+        made = cls(**{**values, "shape": tuple(values["shape"])})
+        C, H, W = made.shape
+        numbers = [*made.means, *made.scales]
+        if not all(isinstance(n, int) and n > 0 for n in (C, H, W)) or len(made.means) != C or len(made.scales) != C:
+            raise ValueError("expected a mean and a scale for each channel")
+        if (
+            made.kind not in ("pictures", "array")
+            or not isinstance(made.resize, bool)
+            or not all(map(_finite, numbers))
+        ):
+            raise ValueError("expected finite numbers")
+        return made
+
+
+def _check_fields(column: Encoder) -> None:
+    """Raise TypeError for what JSON may hold in the place of names, numbers and categories."""
+    for name, value in vars(column).items():
+        if name == "categories":
+            right = isinstance(value, list) and all(isinstance(text, str) for text in value)
+        else:
+            right = isinstance(value, str) if name == "name" else _finite(value)
+        if not right:
+            raise TypeError(f"{name}: got {short(repr(value))}")
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+
+
+# --- fitting ----------------------------------------------------------------------------------------------------------
+
+
+def fit_columns(columns: Sequence[Column], rows: Array, categorical: Sequence[str]) -> Columns:
+    """What scikit-learn's transformers learn from these rows of columns.
+
+    rows: (n,) indices. categorical: columns that are taken for categories whatever they hold.
+    Raises ValueError for columns that cannot be an input, all of them in one message.
+    """
+    kinds = {column.name: "category" if column.name in categorical else column.kind for column in columns}
+    _check_usable(columns, kinds, categorical)
+    ordered = [column for kind in _ENCODERS for column in columns if kinds[column.name] == kind]
+    transformer = fitted_transformer(ordered, kinds, rows)
+    parts = transformer.named_transformers_
+    by_kind = {kind: [column for column in ordered if kinds[column.name] == kind] for kind in _ENCODERS}
+    found: list[Encoder] = []
+    if numbers := by_kind["number"]:
+        imputer, scaler = parts["number"].named_steps.values()
+        fitted = zip(numbers, imputer.statistics_, scaler.mean_, scaler.scale_, strict=True)
+        for column, median, mean, scale in fitted:
+            if not np.isfinite([median, mean, scale]).all():
+                raise ValueError(f"{column.where}: its numbers are too large to be scaled")
+            found.append(NumberColumn(column.name, float(median), float(mean), float(scale)))
+    if booleans := by_kind["boolean"]:
+        for column, usual in zip(booleans, parts["boolean"].statistics_, strict=True):
+            found.append(BooleanColumn(column.name, float(usual)))
+    if categories := by_kind["category"]:
+        for column, texts in zip(categories, parts["category"].named_steps["encode"].categories_, strict=True):
+            found.append(CategoryColumn(column.name, [str(text) for text in texts]))
+    return Columns(found)
+
+
+def fitted_transformer(columns: Sequence[Column], kinds: Mapping[str, str], rows: Array) -> Any:
+    """A `ColumnTransformer`, fitted to `raw_matrix` of these rows; columns come ordered as _ENCODERS are."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    steps = {
+        "number": Pipeline([("impute", SimpleImputer(strategy="median")), ("scale", StandardScaler())]),
+        "boolean": SimpleImputer(strategy="most_frequent"),
+        "category": Pipeline(
+            [
+                ("impute", SimpleImputer(missing_values=None, strategy="constant", fill_value="")),
+                ("encode", OneHotEncoder(handle_unknown="ignore", sparse_output=False)),
+            ]
+        ),
+    }
+    places = {kind: [i for i, column in enumerate(columns) if kinds[column.name] == kind] for kind in steps}
+    transformer = ColumnTransformer([(kind, step, places[kind]) for kind, step in steps.items() if places[kind]])
+    return transformer.fit(raw_matrix(columns, kinds, rows))
+
+
+def raw_matrix(columns: Sequence[Column], kinds: Mapping[str, str], rows: Array) -> Array:
+    """These rows (n, columns) as scikit-learn takes them: numbers, booleans as numbers, texts, what is missing."""
+    plain = all(kinds[column.name] == "number" for column in columns)
+    matrix = np.empty((len(rows), len(columns)), np.float64 if plain else object, order="F")
+    for i, column in enumerate(columns):
+        kind = kinds[column.name]
+        values = {"number": column.numbers, "boolean": column.booleans, "category": column.texts}[kind]()[rows]
+        if kind != "category" and np.isnan(values).all():
+            raise ValueError(
+                f"{column.where}: no value in the rows to train on: leave it out by --drop {column.name!r}"
+            )
+        matrix[:, i] = values
+    return matrix
+
+
+def _check_usable(columns: Sequence[Column], kinds: Mapping[str, str], categorical: Sequence[str]) -> None:
+    """Raise ValueError, which says how to leave them out, for columns that cannot be an input."""
+    problems = {column.name: _problem(column, kinds[column.name], column.name in categorical) for column in columns}
+    wrong = {name: problem for name, problem in problems.items() if problem}
+    if wrong:
+        named = ", ".join(f"{short(name)} ({problem})" for name, problem in wrong.items())
+        options = " ".join(f"--drop {name!r}" for name in wrong)
+        raise ValueError(f"{columns[0].file}: no input for a network: {named}; leave out by {options}")
+
+
+def _problem(column: Column, kind: str, chosen: bool) -> str:
+    """Why a column cannot be an input; "" if it can."""
+    if kind == "empty" or column.missing.all():
+        return "no value"
+    if kind == "date":
+        return "dates; or make numbers of them"
+    if kind == "category" and not chosen:
+        texts = len(set(column.texts()[~column.missing]))
+        if texts > max(_FEW_CATEGORIES, min(_MOST_CATEGORIES, len(column.values) // 2)):
+            return f"{texts} different texts in {len(column.values)} rows"
+    return ""
+
+
+def fit_pixels(images: Array, rows: Array, kind: str, resize: bool) -> Pixels:
+    """Means and standard deviations of the channels of these images, by scikit-learn's `StandardScaler`.
+
+    images: (N, C, H, W) real numbers. rows: (n,) indices. kind, resize: of `Pixels`
+    """
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler()
+    at_once = max(1, _PIXELS_AT_ONCE // images[0].size)
+    for i in range(0, len(rows), at_once):
+        some = images[rows[i : i + at_once]].astype(np.float64)
+        scaler.partial_fit(some.transpose(0, 2, 3, 1).reshape(-1, images.shape[1]))
+    return Pixels(kind, images.shape[1:], resize, scaler.mean_.tolist(), scaler.scale_.tolist())
