@@ -37,7 +37,7 @@ def add(commands: Any) -> None:
     parser.set_defaults(run=run)
     data = (
         f"an example ({', '.join(examples.RECIPES)}), or a file: .csv, .tsv, .parquet, .npz with x and y, or a folder "
-        "with a subfolder of pictures for each class (default: %(default)s)"
+        "with a subfolder of pictures for each class; ./ before it if it has an example's name (default: %(default)s)"
     )
     parser.add_argument("--data", default="digits", help=data)
     parser.add_argument("--batch-size", type=whole(1), default=32, metavar="N", help="default: %(default)s")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def prediction_error(y_true: Any, y_pred: Any, path: StrPath | None = None, *, name: str = "") -> Figure:
-    """Each sample's predicted number over its true one, on a diagonal if it is right; the title states R² and RMSE.
+    """Each sample's true number over its predicted one, on a diagonal if it is right; the title states R² and RMSE.
 
     y_true, y_pred: (N,) finite numbers, N of at least 2. name: what they are, for the axes. path: a file to write.
     Of more than 1000 samples, 1000 are drawn.
@@ -23,6 +23,8 @@ def prediction_error(y_true: Any, y_pred: Any, path: StrPath | None = None, *, n
     Raises ImportError without matplotlib or scikit-learn, `ShapeError`, ValueError.
     """
     new_figure = figure_class()
+    from matplotlib.ticker import MaxNLocator
+
     try:
         from sklearn.metrics import PredictionErrorDisplay, mean_squared_error, r2_score
     except ImportError as error:
@@ -43,6 +45,8 @@ def prediction_error(y_true: Any, y_pred: Any, path: StrPath | None = None, *, n
         line_kwargs={"color": "0.4"},
         ax=axes,
     )
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(nbins=6))  # at round numbers, which scikit-learn's ticks are not
     rmse = float(np.sqrt(mean_squared_error(true, predicted)))
     axes.set_title(f"R² {r2_score(true, predicted):.3f}, RMSE {rmse:.4g} ({len(true)} samples)", parse_math=False)
     axes.set_xlabel(f"predicted {name}".rstrip(), parse_math=False)

@@ -30,9 +30,9 @@ def read_csv(path: Path, delimiter: str | None = None) -> Table:
         raise ValueError(f"{path}: the file is empty")
     (_, names), rows = records[0], records[1:]
     names = [name.strip() for name in names]
-    check_names(names, str(path))
     if all(_is_number(name) for name in names):
         raise ValueError(f"{path}: expected the names of the columns in the first line, got numbers: {listed(names)}")
+    check_names(names, str(path))
     for line, row in rows:
         if len(row) != len(names):
             raise ValueError(f"{path}: line {line}: expected {len(names)} fields, as the header has, got {len(row)}")

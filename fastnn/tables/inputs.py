@@ -115,7 +115,8 @@ class Columns:
         x = np.empty((table.rows, *self.shape), np.float32)
         at = 0
         for encoder, column in zip(self.columns, found, strict=True):
-            x[:, at : at + encoder.width] = encoder.encode(column)
+            with np.errstate(over="ignore"):  # an overflow becomes an infinity
+                x[:, at : at + encoder.width] = encoder.encode(column)
             at += encoder.width
         if not np.isfinite(x).all():
             raise ValueError(f"{table.file}: a number is too large beside those of the training")
@@ -203,18 +204,15 @@ def _finite(value: Any) -> bool:
 # --- fitting ----------------------------------------------------------------------------------------------------------
 
 
-def fit_columns(columns: Sequence[Column], rows: Array, categorical: Sequence[str]) -> Columns:
+def fit_columns(columns: Sequence[Column], rows: Array) -> Columns:
     """What scikit-learn's transformers learn from these rows of columns.
 
-    rows: (n,) indices. categorical: columns that are taken for categories whatever they hold.
-    Raises ValueError for columns that cannot be an input, all of them in one message.
+    rows: (n,) indices. Raises ValueError for columns that cannot be an input, all of them in one message.
     """
-    kinds = {column.name: "category" if column.name in categorical else column.kind for column in columns}
-    _check_usable(columns, kinds, categorical)
-    ordered = [column for kind in _ENCODERS for column in columns if kinds[column.name] == kind]
-    transformer = fitted_transformer(ordered, kinds, rows)
+    _check_usable(columns)
+    by_kind = {kind: [column for column in columns if column.kind == kind] for kind in _ENCODERS}
+    transformer = fitted_transformer([column for same in by_kind.values() for column in same], rows)
     parts = transformer.named_transformers_
-    by_kind = {kind: [column for column in ordered if kinds[column.name] == kind] for kind in _ENCODERS}
     found: list[Encoder] = []
     if numbers := by_kind["number"]:
         imputer, scaler = parts["number"].named_steps.values()
@@ -232,8 +230,8 @@ def fit_columns(columns: Sequence[Column], rows: Array, categorical: Sequence[st
     return Columns(found)
 
 
-def fitted_transformer(columns: Sequence[Column], kinds: Mapping[str, str], rows: Array) -> Any:
-    """A `ColumnTransformer`, fitted to `raw_matrix` of these rows; columns come ordered as _ENCODERS are."""
+def fitted_transformer(columns: Sequence[Column], rows: Array) -> Any:
+    """A `ColumnTransformer`, fitted to `raw_matrix` of these rows (n,); columns come ordered as _ENCODERS are."""
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import Pipeline
@@ -249,19 +247,19 @@ def fitted_transformer(columns: Sequence[Column], kinds: Mapping[str, str], rows
             ]
         ),
     }
-    places = {kind: [i for i, column in enumerate(columns) if kinds[column.name] == kind] for kind in steps}
+    places = {kind: [i for i, column in enumerate(columns) if column.kind == kind] for kind in steps}
     transformer = ColumnTransformer([(kind, step, places[kind]) for kind, step in steps.items() if places[kind]])
-    return transformer.fit(raw_matrix(columns, kinds, rows))
+    with np.errstate(over="ignore", invalid="ignore"):  # a scale that is not finite, which `fit_columns` refuses
+        return transformer.fit(raw_matrix(columns, rows))
 
 
-def raw_matrix(columns: Sequence[Column], kinds: Mapping[str, str], rows: Array) -> Array:
+def raw_matrix(columns: Sequence[Column], rows: Array) -> Array:
     """These rows (n, columns) as scikit-learn takes them: numbers, booleans as numbers, texts, what is missing."""
-    plain = all(kinds[column.name] == "number" for column in columns)
+    plain = all(column.kind == "number" for column in columns)
     matrix = np.empty((len(rows), len(columns)), np.float64 if plain else object, order="F")
     for i, column in enumerate(columns):
-        kind = kinds[column.name]
-        values = {"number": column.numbers, "boolean": column.booleans, "category": column.texts}[kind]()[rows]
-        if kind != "category" and np.isnan(values).all():
+        values = {"number": column.numbers, "boolean": column.booleans, "category": column.texts}[column.kind]()[rows]
+        if column.kind != "category" and np.isnan(values).all():
             raise ValueError(
                 f"{column.where}: no value in the rows to train on: leave it out by --drop {column.name!r}"
             )
@@ -269,9 +267,9 @@ def raw_matrix(columns: Sequence[Column], kinds: Mapping[str, str], rows: Array)
     return matrix
 
 
-def _check_usable(columns: Sequence[Column], kinds: Mapping[str, str], categorical: Sequence[str]) -> None:
+def _check_usable(columns: Sequence[Column]) -> None:
     """Raise ValueError, which says how to leave them out, for columns that cannot be an input."""
-    problems = {column.name: _problem(column, kinds[column.name], column.name in categorical) for column in columns}
+    problems = {column.name: _problem(column) for column in columns}
     wrong = {name: problem for name, problem in problems.items() if problem}
     if wrong:
         named = ", ".join(f"{short(name)} ({problem})" for name, problem in wrong.items())
@@ -279,13 +277,13 @@ def _check_usable(columns: Sequence[Column], kinds: Mapping[str, str], categoric
         raise ValueError(f"{columns[0].file}: no input for a network: {named}; leave out by {options}")
 
 
-def _problem(column: Column, kind: str, chosen: bool) -> str:
+def _problem(column: Column) -> str:
     """Why a column cannot be an input; "" if it can."""
-    if kind == "empty" or column.missing.all():
+    if column.kind == "empty":
         return "no value"
-    if kind == "date":
+    if column.kind == "date":
         return "dates; or make numbers of them"
-    if kind == "category" and not chosen:
+    if column.kind == "category" and not column.categorical:
         texts = len(set(column.texts()[~column.missing]))
         if texts > max(_FEW_CATEGORIES, min(_MOST_CATEGORIES, len(column.values) // 2)):
             return f"{texts} different texts in {len(column.values)} rows"

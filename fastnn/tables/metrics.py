@@ -22,12 +22,10 @@ def measured(target: Target, truth: Array, predictions: Predictions) -> dict[str
 
     if isinstance(target, Classes):
         predicted = _places(target, predictions)
-        assert predictions.probabilities is not None
-        probabilities = predictions.probabilities.astype(np.float64)
         found = {
             "accuracy": metrics.accuracy_score(truth, predicted),
             "macro F1": metrics.f1_score(truth, predicted, average="macro", zero_division=0),
-            "log loss": metrics.log_loss(truth, probabilities, labels=range(target.outputs)),
+            "log loss": metrics.log_loss(truth, predictions.probabilities, labels=range(target.outputs)),
         }
     else:
         found = {
@@ -61,9 +59,9 @@ def class_report(target: Target, truth: Array, predictions: Predictions) -> dict
     if not isinstance(target, Classes):
         return None
     numbers = range(target.outputs)
-    options: dict[str, Any] = {"labels": numbers, "target_names": target.names, "zero_division": 0}
-    found: dict[str, Any] = classification_report(truth, _places(target, predictions), output_dict=True, **options)
-    return {name: found[name] for name in target.names}
+    predicted = _places(target, predictions)
+    found = classification_report(truth, predicted, labels=numbers, output_dict=True, zero_division=0)
+    return {name: found[str(i)] for i, name in enumerate(target.names)}
 
 
 def _places(target: Classes, predictions: Predictions) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +35,7 @@ class Source:
     def fitted(self, rows: Array, settings: Settings) -> tuple[Columns | Pixels, Array]:
         """What these rows (n,) tell of the inputs, and all inputs encoded by it."""
         if isinstance(self.inputs, Table):
-            columns = fit_columns(list(self.inputs.columns.values()), rows, settings.categorical)
+            columns = fit_columns(list(self.inputs.columns.values()), rows)
             return columns, columns.encode(self.inputs)
         pixels = fit_pixels(self.inputs, rows, self.kind, settings.size is not None)
         return pixels, pixels.encode(self.inputs)
@@ -59,7 +60,7 @@ def read_source(path: Path, settings: Settings) -> Source:
     if found is None:
         raise ValueError(f"{path}: expected arrays x and y, got x without y")
     if isinstance(inputs, Table):
-        return Source(path, "table", _without(inputs, settings.drop, settings.categorical), found)
+        return Source(path, "table", _without(_chosen(inputs, settings), settings.drop), found)
     settings.check_unused(path, "an .npz file of images", "drop", "categorical")
     return Source(path, "array", inputs, found)
 
@@ -69,16 +70,22 @@ def _of_table(path: Path, table: Table, settings: Settings) -> Source:
     name = list(table.columns)[-1] if settings.target is None else settings.target
     if name in settings.drop:
         raise ValueError(f"{path}: column {name!r} is the target, and cannot be left out; name another by --target")
-    target = table[name]
-    inputs = _without(table, (*settings.drop, name), [column for column in settings.categorical if column != name])
-    if name in settings.categorical:
-        target = Column(name, target.texts(), target.file)
-    return Source(path, "table", inputs, target)
+    table = _chosen(table, settings)
+    return Source(path, "table", _without(table, (*settings.drop, name)), table[name])
 
 
-def _without(table: Table, names: tuple[str, ...], categorical: tuple[str, ...] | list[str]) -> Table:
+def _chosen(table: Table, settings: Settings) -> Table:
+    """The same table, some of whose columns are categories whatever they hold."""
+    chosen = {
+        column.name: Column(column.name, column.texts(), column.file, categorical=True)
+        for column in table.select(settings.categorical)
+    }
+    return Table({**table.columns, **chosen}, table.file)
+
+
+def _without(table: Table, names: Sequence[str]) -> Table:
     """A table without some columns; there must be all that are named, and one more."""
-    table.select([*names, *categorical])
+    table.select(names)
     columns = {name: column for name, column in table.columns.items() if name not in names}
     if not columns:
         raise ValueError(f"{table.file}: no column is left to predict from")

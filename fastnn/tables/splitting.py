@@ -39,12 +39,14 @@ def _two_parts(rows: Array, labels: Array | None, share: float, seed: int, what:
     from sklearn.model_selection import train_test_split
 
     held_out = math.ceil(share * len(rows))  # as scikit-learn rounds
-    least = 2 if labels is None else len(np.unique(labels))
+    least = 2 if labels is None else int(labels.max()) + 1
     if min(held_out, len(rows) - held_out) < least:
         kind = "rows" if labels is None else "rows, one for each class,"
         raise ValueError(f"{what}: expected {least} {kind} in it and besides it, got {held_out} of {len(rows)} rows")
-    if labels is not None and np.bincount(labels[rows]).min() < 2:
-        raise ValueError(f"{what}: a class has one sample besides the test rows: --test {share:g} is too much for it")
+    if labels is not None and np.bincount(labels[rows], minlength=least).min() < 2:
+        raise ValueError(
+            f"{what}: a class has fewer than 2 of the {len(rows)} rows that are left for training and validation"
+        )
     kept, out = train_test_split(
         rows, test_size=share, random_state=seed, stratify=None if labels is None else labels[rows]
     )

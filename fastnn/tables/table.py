@@ -29,11 +29,13 @@ class Column:
 
     values: (N,) float64 with NaN for a missing value; or (N,) object of texts, with None for a missing one
     file: names the file in errors
+    categorical: whether somebody has said that these are categories, whatever they look like
     """
 
     name: str
     values: Array
     file: str
+    categorical: bool = False
 
     @property
     def where(self) -> str:
@@ -55,6 +57,8 @@ class Column:
         """
         if self.missing.all():
             return "empty"
+        if self.categorical:
+            return "category"
         if self.values.dtype != object:
             return "number"
         texts = set(self.values[~self.missing])
@@ -76,12 +80,11 @@ class Column:
 
     def numbers(self) -> Array:
         """(N,) float64, NaN where missing. Raises ValueError, which names the row, for what is no finite number."""
-        if self.values.dtype == object:
-            return self._converted(_number, "a number")
-        if np.isinf(self.values).any():
-            row = int(np.isinf(self.values).argmax())
-            raise ValueError(f"{self.where}: expected finite numbers, got infinity in row {row + 1}")
-        return self.values
+        values = self._converted(_number, "a number") if self.values.dtype == object else self.values
+        if np.isinf(values).any():
+            row = int(np.isinf(values).argmax()) + 1
+            raise ValueError(f"{self.where}: expected finite numbers, got infinity in row {row}")
+        return values
 
     def booleans(self) -> Array:
         """(N,) float64, 0 or 1, NaN where missing. Raises ValueError for anything but true and false, in any case."""
@@ -160,9 +163,9 @@ def short(text: str) -> str:
 
 
 def _number(text: str) -> float | None:
-    """The number that a text is, None if it is no finite one; Python's underscores are not for files."""
+    """The number that a text is, be it infinite, None if it is none; Python's underscores are not for files."""
     try:
         value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) and "_" not in text else None
+    return None if math.isnan(value) or "_" in text else value

@@ -151,7 +151,8 @@ def encode_numbers(column: Column, rows: Array) -> tuple[Quantity, Array]:
         raise ValueError(
             f"{column.where}: a target with one value only, {values[rows[0]]:g}: there is nothing to learn"
         )
-    scaler = StandardScaler().fit(values[rows, None])
+    with np.errstate(over="ignore", invalid="ignore"):  # a scale that is not finite, which is refused
+        scaler = StandardScaler().fit(values[rows, None])
     mean, scale = float(scaler.mean_[0]), float(scaler.scale_[0])
     if not math.isfinite(mean + scale):
         raise ValueError(f"{column.where}: its numbers are too large to be scaled")

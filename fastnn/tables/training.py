@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,7 @@ class Prepared:
         """
         settings, (training, validation, _) = self.settings, self.parts
         stop = fn.EarlyStopping("val_loss", patience=settings.patience, restore_best=True)
+        start = time.perf_counter()
         history = fn.fit(
             self.predictor.model,
             self.x[training],
@@ -100,7 +101,7 @@ class Prepared:
             raise KeyboardInterrupt
         if not math.isfinite(stop.best):
             raise ValueError(f"{self.source.file}: the training diverged: try an --lr of less than {settings.lr:g}")
-        return Trained(self, history, stop.epoch)
+        return Trained(self, history, stop.epoch, time.perf_counter() - start)
 
     def _one_is_left(self) -> bool:
         """Whether the last batch would be a single row, of which a BatchNorm knows no variance."""
@@ -109,25 +110,20 @@ class Prepared:
         return normalised and count > batch_size and count % batch_size == 1
 
 
-@dataclass(eq=False)
 class Trained:
     """A network that has learned, and how well it does on rows that had no part in that.
 
-    best_epoch: counted from 1, whose weights the model has
+    history: of its training. report: what is found, JSON values by name
     """
 
-    prepared: Prepared
-    history: fn.History
-    best_epoch: int
-    report: dict[str, Any] = field(init=False)
-
-    def __post_init__(self) -> None:
-        prepared, predictor = self.prepared, self.prepared.predictor
-        test = prepared.parts.test
+    def __init__(self, prepared: Prepared, history: fn.History, best_epoch: int, seconds: float) -> None:
+        """best_epoch: counted from 1, whose weights the model has. seconds: of training, validation included"""
+        self.prepared, self.history = prepared, history
+        predictor, test = prepared.predictor, prepared.parts.test
         self.predictions = predictor.decide(prepared.x[test])
-        self.truth = self._truth()
+        self.truth = self._truth("test")
         baseline, what = baseline_of(predictor.target, self._truth("training"), len(test))
-        self.report = {
+        self.report: dict[str, Any] = {
             "file": str(prepared.source.file),
             "task": predictor.target.task,
             "rows": prepared.source.rows,
@@ -136,25 +132,21 @@ class Trained:
             "parts": prepared.parts.sizes(),
             "model": {"spec": prepared.spec, "parameters": sum(p.size for p in predictor.model.parameters())},
             "settings": dict(vars(prepared.settings)),
-            "training": {
-                "epochs": self.history.epochs,
-                "best_epoch": self.best_epoch,
-                "interrupted": self.history.interrupted,
-            },
+            "training": {"epochs": history.epochs, "best_epoch": best_epoch, "interrupted": history.interrupted},
             "test": {
                 "network": measured(predictor.target, self.truth, self.predictions),
                 "baseline": measured(predictor.target, self.truth, baseline),
             },
             "baseline": what,
             "classes": class_report(predictor.target, self.truth, self.predictions),
-            "seconds": {"reading": prepared.seconds, "training": sum(self.history.seconds)},
+            "seconds": {"reading": prepared.seconds, "training": seconds},
             "threads": fn.get_num_threads(),
             "isa": k.isa(),
             "machine": machine(),
-            "history": self.history.as_dict(),
+            "history": history.as_dict(),
         }
 
-    def _truth(self, part: str = "test") -> Array:
+    def _truth(self, part: str) -> Array:
         """The target of a part's rows: classes (n,) int64, or numbers as they are in the file."""
         rows = getattr(self.prepared.parts, part)
         is_class = isinstance(self.prepared.predictor.target, Classes)
