@@ -919,6 +919,23 @@ def test_predicting_for_data_of_another_kind(run: Run) -> None:
     refused("pictures", "none", "no pictures")
 
 
+def test_nothing_is_half_written(run: Run, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever breaks off: the CSV is the older one, and a model that lost its preprocessing predicts nothing."""
+    Path("p.csv").write_text("older")
+
+    def broken(*_: Any) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", broken)
+        run("predict", str(trained), "people.csv", "--out", "p.csv").check_refused("no space left")
+    assert Path("p.csv").read_text() == "older" and sorted(os.listdir()) == ["model", "p.csv", "people.csv"]
+    with monkeypatch.context() as patch:
+        patch.setattr(tables.predictor, "write_json", broken)
+        assert run("train", "--data", "people.csv", "--epochs", "1", "--seed", "1", "--out", "model").status == 2
+    run("predict", "model", "people.csv").check_refused("model.safetensors is not the model that")
+
+
 # --- pictures of the result -------------------------------------------------------------------------------------------
 
 

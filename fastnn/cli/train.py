@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..tables import Settings, Size, prepare
-from ..tables.networks import MOST
+from ..tables import Settings, Size, networks, prepare
 from ..tables.summary import summary
 from . import examples
 from .arguments import (
@@ -33,7 +32,13 @@ _OWN = (
 def add(commands: Any) -> None:
     """Describe the arguments."""
     what = "train a network on an example or on one's own data and write model, pictures and report"
-    parser = commands.add_parser("train", help=what, description=f"{what[0].upper()}{what[1:]}.")
+    parser = commands.add_parser(
+        "train",
+        help=what,
+        description=f"{what[0].upper()}{what[1:]}.",
+        epilog=(networks.__doc__ or "").replace("``", ""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.set_defaults(run=run)
     data = (
         f"an example ({', '.join(examples.RECIPES)}), or a file: .csv, .tsv, .parquet, .npz with x and y, or a folder "
@@ -102,7 +107,7 @@ def _train_own(arguments: argparse.Namespace, own: dict[str, Any]) -> int:
 
 
 def _sizes(text: str) -> tuple[int, ...]:
-    return tuple(whole(1, MOST)(part) for part in text.split(","))
+    return tuple(whole(1, networks.MOST)(part) for part in text.split(","))
 
 
 def _size(text: str) -> Size:

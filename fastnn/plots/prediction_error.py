@@ -45,6 +45,9 @@ def prediction_error(y_true: Any, y_pred: Any, path: StrPath | None = None, *, n
         line_kwargs={"color": "0.4"},
         ax=axes,
     )
+    ends = np.array([min(true.min(), predicted.min()), max(true.max(), predicted.max())])
+    limits = ends + 0.04 * max(np.ptp(ends), 1e-12) * np.array([-1, 1])
+    axes.set(xlim=limits, ylim=limits, aspect="equal")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(nbins=6))  # at round numbers, which scikit-learn's ticks are not
     rmse = float(np.sqrt(mean_squared_error(true, predicted)))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from .._output import table
 
 _KINDS = {"number": "numbers", "boolean": "booleans", "category": "categories"}
-_MOST_NAMES = 8
+_LONGEST = 100  #: characters of names in a line
 
 
 def summary(report: Mapping[str, Any]) -> str:
@@ -43,12 +44,9 @@ def _inputs(inputs: Mapping[str, Any]) -> list[str]:
     for kind, called in _KINDS.items():
         columns = [column for column in inputs["columns"] if column["kind"] == kind]
         if columns:
-            more = f" … ({len(columns)} columns)" if len(columns) > _MOST_NAMES else ""
             missing = sum(column["missing"] for column in columns)
-            lines.append(
-                f"{called}: {', '.join(_column(column) for column in columns[:_MOST_NAMES])}{more}"
-                + (f"; {missing} missing values" if missing else "")
-            )
+            names = _listed([_column(column) for column in columns], "columns")
+            lines.append(f"{called}: {names}" + (f"; {missing} missing values" if missing else ""))
     return lines
 
 
@@ -59,6 +57,11 @@ def _column(column: Mapping[str, Any]) -> str:
 def _target(target: Mapping[str, Any]) -> str:
     if "classes" not in target:
         return f"{target['name']}, from {target['least']:.6g} to {target['most']:.6g}, mean {target['mean']:.6g}"
-    counts = [f"{name} {count}" for name, count in target["classes"].items()]
-    more = f" … ({len(counts)} classes)" if len(counts) > _MOST_NAMES else ""
-    return f"{target['name']} ({', '.join(counts[:_MOST_NAMES])}{more})"
+    return f"{target['name']} ({_listed([f'{name} {n}' for name, n in target['classes'].items()], 'classes')})"
+
+
+def _listed(names: Sequence[str], what: str) -> str:
+    """As many names as fit into a line."""
+    ends = accumulate(len(name) for name in names)
+    shown = [name for name, end in zip(names, ends, strict=True) if end <= _LONGEST] or [names[0][:_LONGEST]]
+    return ", ".join(shown) + (f" … ({len(names)} {what})" if len(names) > len(shown) else "")
