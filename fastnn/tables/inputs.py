@@ -17,7 +17,7 @@ import numpy as np
 
 from .._kernels import Array
 from .pictures import Size
-from .table import Column, Table, short
+from .table import Column, Table, option, short
 
 _FEW_CATEGORIES, _MOST_CATEGORIES = 20, 256
 _PIXELS_AT_ONCE = 1 << 22
@@ -40,7 +40,7 @@ class NumberColumn:
 
     def encode(self, column: Column) -> Array:
         """(N, 1) float64."""
-        values = column.numbers()
+        values = column.numbers
         encoded: Array = (np.where(np.isnan(values), self.median, values) - self.mean) / self.scale
         return encoded[:, None]
 
@@ -60,7 +60,7 @@ class BooleanColumn:
 
     def encode(self, column: Column) -> Array:
         """(N, 1) float64."""
-        values = column.booleans()
+        values = column.booleans
         return np.where(np.isnan(values), self.usual, values)[:, None]
 
 
@@ -80,7 +80,7 @@ class CategoryColumn:
     def encode(self, column: Column) -> Array:
         """(N, categories) float64."""
         places = {category: i for i, category in enumerate(self.categories)}
-        texts = [text or "" for text in column.texts()]
+        texts = [text or "" for text in column.texts]
         found = np.array([places.get(text, -1) for text in texts])
         if (found < 0).any():
             unknown = [text for text, place in zip(texts, found, strict=True) if place < 0]
@@ -258,10 +258,10 @@ def raw_matrix(columns: Sequence[Column], rows: Array) -> Array:
     plain = all(column.kind == "number" for column in columns)
     matrix = np.empty((len(rows), len(columns)), np.float64 if plain else object, order="F")
     for i, column in enumerate(columns):
-        values = {"number": column.numbers, "boolean": column.booleans, "category": column.texts}[column.kind]()[rows]
+        values = getattr(column, {"number": "numbers", "boolean": "booleans", "category": "texts"}[column.kind])[rows]
         if column.kind != "category" and np.isnan(values).all():
             raise ValueError(
-                f"{column.where}: no value in the rows to train on: leave it out by --drop {column.name!r}"
+                f"{column.where}: no value in the rows to train on: leave it out by {option('drop', column.name)}"
             )
         matrix[:, i] = values
     return matrix
@@ -273,7 +273,7 @@ def _check_usable(columns: Sequence[Column]) -> None:
     wrong = {name: problem for name, problem in problems.items() if problem}
     if wrong:
         named = ", ".join(f"{short(name)} ({problem})" for name, problem in wrong.items())
-        options = " ".join(f"--drop {name!r}" for name in wrong)
+        options = " ".join(option("drop", name) for name in wrong)
         raise ValueError(f"{columns[0].file}: no input for a network: {named}; leave out by {options}")
 
 
@@ -284,7 +284,7 @@ def _problem(column: Column) -> str:
     if column.kind == "date":
         return "dates; or make numbers of them"
     if column.kind == "category" and not column.categorical:
-        texts = len(set(column.texts()[~column.missing]))
+        texts = len(set(column.texts[~column.missing]))
         if texts > max(_FEW_CATEGORIES, min(_MOST_CATEGORIES, len(column.values) // 2)):
             return f"{texts} different texts in {len(column.values)} rows"
     return ""

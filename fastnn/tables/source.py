@@ -77,7 +77,7 @@ def _of_table(path: Path, table: Table, settings: Settings) -> Source:
 def _chosen(table: Table, settings: Settings) -> Table:
     """The same table, some of whose columns are categories whatever they hold."""
     chosen = {
-        column.name: Column(column.name, column.texts(), column.file, categorical=True)
+        column.name: Column(column.name, column.texts, column.file, categorical=True)
         for column in table.select(settings.categorical)
     }
     return Table({**table.columns, **chosen}, table.file)

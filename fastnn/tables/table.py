@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -61,8 +62,8 @@ class Column:
             return "category"
         if self.values.dtype != object:
             return "number"
-        texts = set(self.values[~self.missing])
-        numbers = {text for text in texts if _number(text) is not None}
+        texts = set(self._parsed)
+        numbers = {text for text, number in self._parsed.items() if number is not None}
         if numbers == texts:
             return "number"
         if numbers:
@@ -70,7 +71,7 @@ class Column:
             raise ValueError(
                 f"{self.where}: mixed, of {len(self.values)} values {self._count(numbers)} are numbers and "
                 f"{self._count(words)} are not, such as {self._first(words)}; correct these, or take all of them for "
-                f"categories by --categorical {self.name!r}"
+                f"categories by {option('categorical', self.name)}"
             )
         if all(text.casefold() in _BOOLEANS for text in texts):
             return "boolean"
@@ -78,18 +79,22 @@ class Column:
             raise ValueError(f"{self.where}: decimal commas, as in {self._first(texts)}: write numbers with points")
         return "date" if all(_DATE.fullmatch(text) for text in texts) else "category"
 
+    @cached_property
     def numbers(self) -> Array:
         """(N,) float64, NaN where missing. Raises ValueError, which names the row, for what is no finite number."""
-        values = self._converted(_number, "a number") if self.values.dtype == object else self.values
+        values = self._converted(self._parsed, "a number") if self.values.dtype == object else self.values
         if np.isinf(values).any():
             row = int(np.isinf(values).argmax()) + 1
             raise ValueError(f"{self.where}: expected finite numbers, got infinity in row {row}")
         return values
 
+    @cached_property
     def booleans(self) -> Array:
         """(N,) float64, 0 or 1, NaN where missing. Raises ValueError for anything but true and false, in any case."""
-        return self._converted(lambda text: _BOOLEANS.get(text.casefold()), "true or false")
+        texts = set(self.texts) - {None}
+        return self._converted({text: _BOOLEANS.get(text.casefold()) for text in texts}, "true or false")
 
+    @cached_property
     def texts(self) -> Array:
         """(N,) object of texts, None where missing; a whole number has no point."""
         if self.values.dtype == object:
@@ -98,21 +103,24 @@ class Column:
         found[:] = [None if math.isnan(value) else number_text(value) for value in self.values]
         return found
 
-    def _converted(self, parse: Callable[[str], float | None], wanted: str) -> Array:
-        parsed: dict[str | None, float] = {None: math.nan}
-        for text in dict.fromkeys(self.texts()):
-            if text is not None and (value := parse(text)) is not None:
-                parsed[text] = value
-            elif text is not None:
-                raise ValueError(f"{self.where}: expected {wanted} in each row, got {self._first({text})}")
-        return np.fromiter((parsed[text] for text in self.texts()), np.float64, len(self.values))
+    @cached_property
+    def _parsed(self) -> dict[str, float | None]:
+        """The different texts, and which number each of them is."""
+        return {text: _number(text) for text in set(self.values[~self.missing])}
+
+    def _converted(self, parsed: Mapping[str, float | None], wanted: str) -> Array:
+        """The values by what their texts are parsed as."""
+        if wrong := {text for text, value in parsed.items() if value is None}:
+            raise ValueError(f"{self.where}: expected {wanted} in each row, got {self._first(wrong)}")
+        found: dict[str | None, float] = {None: math.nan, **parsed}  # type: ignore[dict-item]  # None was refused
+        return np.fromiter(map(found.__getitem__, self.texts), np.float64, len(self.values))
 
     def _count(self, texts: set[str]) -> int:
         return sum(value in texts for value in self.values)
 
     def _first(self, texts: set[str]) -> str:
         """The first of these, and where it is."""
-        row, value = next((row, value) for row, value in enumerate(self.texts(), 1) if value in texts)
+        row, value = next((row, value) for row, value in enumerate(self.texts, 1) if value in texts)
         return f"{short(value)} in row {row}"
 
 
@@ -155,6 +163,11 @@ def listed(names: Sequence[str], most: int = 12) -> str:
     """Names in an error, which they must not flood."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(short(name) for name in names[:most]) + more
+
+
+def option(name: str, value: str) -> str:
+    """An option of the command line, to be copied from an error."""
+    return f"--{name} {shlex.quote(value)}"
 
 
 def short(text: str) -> str:

@@ -100,16 +100,13 @@ def task_of(column: Column, task: str) -> str:
     if column.missing.any():
         rows = np.flatnonzero(column.missing) + 1
         raise ValueError(f"{column.where}: the target is missing in {len(rows)} rows, the first being row {rows[0]}")
-    if task == "classification":
-        return task
-    if task == "regression":
-        column.numbers()
+    if task != "auto":
         return task
     if column.kind == "date":
         raise ValueError(f"{column.where}: a target of dates; take them for classes by --task classification")
     if column.kind != "number":
         return "classification"
-    values = np.unique(column.numbers())
+    values = np.unique(column.numbers)
     whole = bool((values == np.round(values)).all())
     return "classification" if whole and len(values) <= MOST_WHOLE_CLASSES else "regression"
 
@@ -124,7 +121,7 @@ def encode_classes(column: Column) -> tuple[Classes, Array]:
 
     encoder = LabelEncoder()
     numbers = column.values.dtype != object or column.kind == "number"
-    y = encoder.fit_transform(column.numbers() if numbers else column.texts().astype(str))
+    y = encoder.fit_transform(column.numbers if numbers else column.texts.astype(str))
     names = [number_text(float(value)) if numbers else str(value) for value in encoder.classes_]
     if len(names) == 1:
         raise ValueError(f"{column.where}: a target with one class only, {short(names[0])}: there is nothing to learn")
@@ -146,7 +143,7 @@ def encode_numbers(column: Column, rows: Array) -> tuple[Quantity, Array]:
     """
     from sklearn.preprocessing import StandardScaler
 
-    values = column.numbers()
+    values = column.numbers
     if (values[rows] == values[rows[0]]).all():
         raise ValueError(
             f"{column.where}: a target with one value only, {values[rows[0]]:g}: there is nothing to learn"

@@ -46,7 +46,7 @@ def prepare(path: StrPath, settings: Settings | None = None) -> Prepared:
         target, y = encode_classes(source.target)
         parts = split(source.rows, y, settings, source.target.file)
     else:
-        parts = split(source.rows, None, settings, source.target.file)
+        parts = split(len(source.target.numbers), None, settings, source.target.file)
         target, y = encode_numbers(source.target, parts.training)
     inputs, x = source.fitted(parts.training, settings)
     fn.manual_seed(settings.seed)
@@ -150,7 +150,7 @@ class Trained:
         """The target of a part's rows: classes (n,) int64, or numbers as they are in the file."""
         rows = getattr(self.prepared.parts, part)
         is_class = isinstance(self.prepared.predictor.target, Classes)
-        found: Array = (self.prepared.y if is_class else self.prepared.source.target.numbers())[rows]
+        found: Array = (self.prepared.y if is_class else self.prepared.source.target.numbers)[rows]
         return found
 
     def save(self, folder: StrPath) -> list[Path]:
@@ -178,7 +178,7 @@ def _target_facts(target: Target, prepared: Prepared) -> dict[str, Any]:
     if isinstance(target, Classes):
         counts = {name: int((prepared.y == i).sum()) for i, name in enumerate(target.names)}
         return {"name": target.name, "classes": counts}
-    values = prepared.source.target.numbers()
+    values = prepared.source.target.numbers
     return {"name": target.name, "least": values.min(), "mean": values.mean(), "most": values.max()}
 
 
