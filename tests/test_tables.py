@@ -659,6 +659,11 @@ REFUSED: dict[str, tuple[str | bytes, list[str], list[str]]] = {
     "ambiguous": ("a,b;c\n" + rows_of(9, "1,2;3"), [], ["by comma or by semicolon", "--delimiter"]),
     "dates": ("d,y\n" + rows_of(40, "2020-01-1{odd},k{odd}"), [], ["'d' (dates", "--drop d"]),
     "free text": ("t,e,y\n" + rows_of(40, "word{i},,k{odd}"), [], ["'t' (40 different texts in 40 rows), 'e' (no v"]),
+    "rare value": (
+        "a,b,y\n" + rows_of(80, "{i},,k{odd}") + "1,x,k1\n",
+        ["--validation", "0.9", "--seed", "1"],
+        ["'b' (no value in the 6 rows to train on)"],
+    ),
     "infinity": ("a,y\n" + rows_of(40, "1e999,k{odd}"), [], ["column 'a'", "finite numbers, got infinity in row 1"]),
     "too large": ("a,y\n" + rows_of(40, "{i}e300,k{odd}"), [], ["column 'a': its numbers are too large"]),
     "too few rows": ("a,y\n" + rows_of(4, "{i},{i}.5"), [], ["expected 2 rows in it and besides it, got 1 of 4 rows"]),
@@ -879,6 +884,9 @@ def test_damaged_preprocessing(run: Run, trained: Path) -> None:
         lambda about: about["target"].update(task="other"),
         lambda about: about["target"].update(names=[1, 2]),
         lambda about: about.update(inputs=[]),
+        lambda about: about["inputs"]["columns"].pop(),
+        lambda about: about["target"]["names"].pop(),
+        lambda about: about.update(target={"task": "regression", "name": "does", "mean": 0.0, "scale": 1.0}),
     ]
     for damage in damages:
         about = json.loads(whole)

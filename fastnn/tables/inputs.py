@@ -8,6 +8,7 @@ transformers.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -94,6 +95,7 @@ class CategoryColumn:
 
 
 Encoder = NumberColumn | BooleanColumn | CategoryColumn
+#: By what a column holds, in the order of inputs.
 _ENCODERS: dict[str, type[Encoder]] = {cls.kind: cls for cls in (NumberColumn, BooleanColumn, CategoryColumn)}
 
 
@@ -198,7 +200,7 @@ def _check_fields(column: Encoder) -> None:
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+    return isinstance(value, float) and math.isfinite(value)
 
 
 # --- fitting ----------------------------------------------------------------------------------------------------------
@@ -209,7 +211,7 @@ def fit_columns(columns: Sequence[Column], rows: Array) -> Columns:
 
     rows: (n,) indices. Raises ValueError for columns that cannot be an input, all of them in one message.
     """
-    _check_usable(columns)
+    _check_usable(columns, rows)
     by_kind = {kind: [column for column in columns if column.kind == kind] for kind in _ENCODERS}
     transformer = fitted_transformer([column for same in by_kind.values() for column in same], rows)
     parts = transformer.named_transformers_
@@ -258,18 +260,15 @@ def raw_matrix(columns: Sequence[Column], rows: Array) -> Array:
     plain = all(column.kind == "number" for column in columns)
     matrix = np.empty((len(rows), len(columns)), np.float64 if plain else object, order="F")
     for i, column in enumerate(columns):
-        values = getattr(column, {"number": "numbers", "boolean": "booleans", "category": "texts"}[column.kind])[rows]
-        if column.kind != "category" and np.isnan(values).all():
-            raise ValueError(
-                f"{column.where}: no value in the rows to train on: leave it out by {option('drop', column.name)}"
-            )
-        matrix[:, i] = values
+        matrix[:, i] = getattr(column, {"number": "numbers", "boolean": "booleans", "category": "texts"}[column.kind])[
+            rows
+        ]
     return matrix
 
 
-def _check_usable(columns: Sequence[Column]) -> None:
+def _check_usable(columns: Sequence[Column], rows: Array) -> None:
     """Raise ValueError, which says how to leave them out, for columns that cannot be an input."""
-    problems = {column.name: _problem(column) for column in columns}
+    problems = {column.name: _problem(column, rows) for column in columns}
     wrong = {name: problem for name, problem in problems.items() if problem}
     if wrong:
         named = ", ".join(f"{short(name)} ({problem})" for name, problem in wrong.items())
@@ -277,10 +276,12 @@ def _check_usable(columns: Sequence[Column]) -> None:
         raise ValueError(f"{columns[0].file}: no input for a network: {named}; leave out by {options}")
 
 
-def _problem(column: Column) -> str:
-    """Why a column cannot be an input; "" if it can."""
+def _problem(column: Column, rows: Array) -> str:
+    """Why a column cannot be an input of a network that learns from these rows; "" if it can."""
     if column.kind == "empty":
         return "no value"
+    if column.missing[rows].all():
+        return f"no value in the {len(rows)} rows to train on"
     if column.kind == "date":
         return "dates; or make numbers of them"
     if column.kind == "category" and not column.categorical:

@@ -130,11 +130,24 @@ class Predictor:
         model = fn.load(folder / MODEL)
         if digest != _digest(folder / MODEL):
             raise ValueError(f"{folder}: {MODEL} is not the model that {PREPROCESSING} goes with; train it again")
+        _check_fit(model, inputs, target, file)
         return cls(model, inputs, target)
 
 
 def _digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _check_fit(model: fn.Layer, inputs: Columns | Pixels, target: Target, file: Path) -> None:
+    """Raise ValueError unless the model takes such inputs, and has a number for each class."""
+    try:
+        shape = np.shape(model.scores(np.zeros((1, *inputs.shape), np.float32)))
+    except (MemoryError, TypeError, ValueError) as error:
+        raise ValueError(f"{file}: damaged: its columns are not the model's: {error}") from error
+    if shape != (1, target.outputs):
+        raise ValueError(
+            f"{file}: damaged: its target is not the model's: expected {target.outputs} scores, got {shape}"
+        )
 
 
 def _parsed(file: Path) -> tuple[str, Columns | Pixels, Target]:
