@@ -714,12 +714,17 @@ def npz(**arrays: Any) -> Callable[[Path], None]:
         (npz(x=np.full((30, 4, 4), np.nan), y=np.arange(30) % 2), [], ["finite numbers in images", "sample 0"]),
         (npz(x=np.zeros((30, 8, 8, 3)), y=np.arange(30) % 2), [], ["which looks like (N, H, W, C)"]),
         (npz(x=np.zeros((30, 2)), y=np.arange(30) % 2), ["--target", "y"], ["--target is not for an .npz file"]),
+        (
+            npz(x=np.zeros((30, 4, 4)), y=np.arange(30) % 2),
+            ["--hidden", "8"],
+            ["--hidden is for --model mlp, not for cnn"],
+        ),
         (npz(x=np.zeros((30, 4, 4)), y=np.arange(30) % 2), ["--drop", "x0"], ["--drop is not for an .npz file"]),
     ],
 )
 def test_refused_npz(run: Run, make: Callable[[Path], None], arguments: list[str], words: list[str]) -> None:
     make(Path("data.npz"))
-    run("train", "--data", "data.npz", *arguments).check_refused("data.npz", *words)
+    run("train", "--data", "data.npz", *arguments).check_refused(*words)
     assert os.listdir() == ["data.npz"]
 
 

@@ -81,8 +81,7 @@ class Predictor:
         delimiter: as of `read_csv`.
         Raises OSError for a file that cannot be read, ValueError for one that does not have what the network needs.
         """
-        x, files = self._read(Path(path), delimiter)
-        return self.decide(self.inputs.encode(x), files)  # type: ignore[arg-type]  # _read goes by the kind of inputs
+        return self.decide(*self._encoded(Path(path), delimiter))
 
     def decide(self, x: Array, files: list[str] | None = None) -> Predictions:
         """Predictions for inputs that are encoded. x: (N, features) or (N, C, H, W) float32"""
@@ -90,20 +89,20 @@ class Predictor:
         names = [] if isinstance(self.target, Quantity) else self.target.names
         return Predictions(values, probabilities, names, files)
 
-    def _read(self, path: Path, delimiter: str | None) -> tuple[Table | Array, list[str] | None]:
-        """What is to be encoded, and the names of pictures."""
+    def _encoded(self, path: Path, delimiter: str | None) -> tuple[Array, list[str] | None]:
+        """What the network takes, and the names of pictures."""
         if isinstance(self.inputs, Columns):
-            return read_table(path, delimiter), None
+            return self.inputs.encode(read_table(path, delimiter)), None
         if self.inputs.kind == "array":
             images = read_arrays(path).inputs
             if isinstance(images, Table):
                 raise ValueError(f"{path}: x: expected images (N, {', '.join(map(str, self.inputs.shape))})")
-            return images, None
+            return self.inputs.encode(images), None
         check_exists(path)
         if is_table(path) or path.suffix.lower() == ".npz":
             raise ValueError(f"{path}: expected pictures, for on such the model was trained")
         found = read_pictures(path, self.inputs.size, self.inputs.shape[0], self.inputs.resize)
-        return found.images, found.files
+        return self.inputs.encode(found.images), found.files
 
     def save(self, folder: Path) -> list[Path]:
         """Write both files into a folder that is there; returns their paths."""

@@ -23,6 +23,7 @@ from .predictor import Predictor
 from .settings import Settings
 from .source import Source, read_source
 from .splitting import Parts, split
+from .table import Table
 from .target import Classes, Target, encode_classes, encode_numbers, task_of
 
 REPORT, CURVE = "report.json", "learning_curve.png"
@@ -39,8 +40,9 @@ def prepare(path: StrPath, settings: Settings | None = None) -> Prepared:
     settings = settings or Settings()
     start = time.perf_counter()
     source = read_source(Path(path), settings)
-    if settings.model not in (None, "mlp") and settings.hidden != Settings.hidden:
-        raise ValueError(f"--hidden is for --model mlp, not for {settings.model}")
+    spec = settings.model or ("mlp" if isinstance(source.inputs, Table) else "cnn")
+    if spec != "mlp" and settings.hidden != Settings.hidden:
+        raise ValueError(f"--hidden is for --model mlp, not for {spec}")
     if task_of(source.target, settings.task) == "classification":
         target: Target
         target, y = encode_classes(source.target)
@@ -50,7 +52,6 @@ def prepare(path: StrPath, settings: Settings | None = None) -> Prepared:
         target, y = encode_numbers(source.target, parts.training)
     inputs, x = source.fitted(parts.training, settings)
     fn.manual_seed(settings.seed)
-    spec = settings.model or ("mlp" if isinstance(inputs, Columns) else "cnn")
     options: dict[str, Any] = {"batch_norm": settings.batch_norm, "dropout": settings.dropout}
     model = network(spec, inputs.shape, target.outputs, hidden=settings.hidden, **options)
     predictor = Predictor(model, inputs, target)
