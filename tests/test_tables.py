@@ -29,7 +29,8 @@ from fastnn import cli, plots, tables
 from fastnn._kernels import Array
 from fastnn.tables import Predictor, Settings, Size, prepare
 from fastnn.tables.csv_file import read_csv
-from fastnn.tables.inputs import CategoryColumn, Columns, fit_columns, fitted_transformer, raw_matrix
+from fastnn.tables.fitting import fit_columns, fitted_transformer, raw_matrix
+from fastnn.tables.inputs import CategoryColumn, Columns
 from fastnn.tables.networks import network
 from fastnn.tables.parquet import read_parquet
 from fastnn.tables.table import Column

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .._kernels import Array
-from .inputs import Columns, Pixels, fit_columns, fit_pixels
+from .fitting import fit_columns, fit_pixels
+from .inputs import Columns, Pixels
 from .pictures import read_classes
 from .reading import check_exists, is_table, read_arrays, read_table
 from .settings import Settings
