@@ -548,7 +548,7 @@ def test_info_of_what_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_version_and_help(run: Run) -> None:
     assert run("--version") == (0, f"fastnn {fn.__version__}\n", "")
-    for arguments in ([], ["train"], ["reproduce"], ["sentiment"], ["info"]):
+    for arguments in ([], ["train"], ["predict"], ["reproduce"], ["sentiment"], ["info"]):
         done = run(*arguments, "--help")
         assert done.status == 0 and done.out.startswith("usage: fastnn") and done.err == ""
 

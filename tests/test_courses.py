@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 import fastnn as fn
 from fastnn import courses
+from fastnn._output import table, to_json, write_json
 from fastnn.courses import Check, Found, Report, data_folder, mnist_cnn
-from fastnn.courses.report import table, to_json, write_json
 from fastnn.data import Dataset
 
 NAN = float("nan")

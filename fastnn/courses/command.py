@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .._output import table, to_json
 from . import RESULTS, Report, attempt, page, reproduce
-from .report import table, to_json
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -16,9 +16,8 @@ import fastnn as fn
 from fastnn import text
 from fastnn._files import StrPath
 from fastnn._kernels import Array
+from fastnn._output import write_json
 from fastnn.text.pretrained import expanded
-
-from .report import write_json
 
 HIDDEN, DROPOUT = 256, 0.25
 MODEL, ENCODER = "model.safetensors", "encoder.json"

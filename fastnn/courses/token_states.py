@@ -27,7 +27,7 @@ from fastnn._kernels import Array
 from fastnn.text import Encoder
 
 from .._files import write_bytes
-from .report import to_json
+from .._output import to_json
 
 BLOCK = 256  #: texts that are encoded, written and recorded together
 _FORMAT = 1

@@ -34,9 +34,9 @@ import fastnn as fn
 from fastnn._kernels import Array
 from fastnn.data.two_digit_mnist import composed, drawn
 
+from .._output import table
 from . import Check, Found, completed, mitx, two_digits
 from .images import Part
-from .report import table
 
 SEED = mitx.SEED
 BATCH = 64

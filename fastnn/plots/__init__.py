@@ -11,5 +11,15 @@ from .curves import learning_curves
 from .heat_map import heat_map
 from .log_log import log_log
 from .pictures import filters, worst_mistakes
+from .prediction_error import prediction_error
 
-__all__ = ["bars", "confusion_matrix", "filters", "heat_map", "learning_curves", "log_log", "worst_mistakes"]
+__all__ = [
+    "bars",
+    "confusion_matrix",
+    "filters",
+    "heat_map",
+    "learning_curves",
+    "log_log",
+    "prediction_error",
+    "worst_mistakes",
+]
