@@ -21,13 +21,14 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     """
 
     y_is_numeric: bool
+    warm_start: bool
     network_: Layer
     n_features_in_: int
     _how_to_read: dict[str, Any]  # arguments of scikit-learn's check of X
     _optimizer: Optimizer
     _saved_optimizer: dict[str, Any]  # its state, where it was not made again since it was pickled
 
-    def _fitted(self, X: Any, y: Any, sample_weight: Any, incremental: bool, classes: Any = None) -> Any:
+    def _fitted(self, X: Any, y: Any, sample_weight: Any, incremental: bool, classes: Any = None) -> None:
         self._check_parameters()
         known = hasattr(self, "network_")
         first = not known or not (incremental or self.warm_start)
@@ -36,13 +37,13 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         )
         if first:
             self._learn_targets(y if classes is None else classes)
-        self._check_targets(y, all_of_them=not incremental)
+        if not first or classes is not None:
+            self._check_targets(y, all_of_them=not incremental)
         weights = self._weights(y, weights_of(sample_weight, X.shape[0]), incremental)
         if first:
             for name in ("_optimizer", "_saved_optimizer"):
-                vars(self).pop(name, None)
-        self._train(X, self._encoded(y), y, weights, first, incremental)
-        return self
+                self.__dict__.pop(name, None)
+        self._train(X, self._encoded(y), weights, first, incremental)
 
     def _scores(self, X: Any) -> Array:
         check_is_fitted(self)
@@ -57,10 +58,26 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         if keep and hasattr(self, "_optimizer"):
             return self._optimizer
         self._optimizer = self._new_optimizer()
-        saved = vars(self).pop("_saved_optimizer", None)
+        saved = self.__dict__.pop("_saved_optimizer", None)
         if keep and saved is not None:
             self._optimizer.load_state_dict(saved)
         return self._optimizer
+
+    @abstractmethod
+    def _learn_targets(self, y: Any) -> None:
+        """Note what y, all of it, says of the targets."""
+
+    @abstractmethod
+    def _check_targets(self, y: Any, all_of_them: bool) -> None:
+        """Raise ValueError for targets that are not of those learned; all_of_them: none may be missing either."""
+
+    @abstractmethod
+    def _encoded(self, y: Any) -> Array:
+        """Targets as a network takes them: labels (N,) int64, or numbers (N, outputs)."""
+
+    def _weights(self, y: Any, weights: Array | None, incremental: bool) -> Array | None:
+        """What each sample weighs, (N,), None for all alike. weights: what they were given."""
+        return weights
 
     @abstractmethod
     def _check_parameters(self) -> None:
@@ -71,7 +88,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         """One with the parameters of `network_`."""
 
     @abstractmethod
-    def _train(self, X: Any, target: Array, y: Any, weights: Array | None, first: bool, incremental: bool) -> None:
+    def _train(self, X: Any, target: Array, weights: Array | None, first: bool, incremental: bool) -> None:
         """Train on checked data. target: y as the network takes it; first: whether to begin with a new network."""
 
     def __getstate__(self) -> dict[str, Any]:

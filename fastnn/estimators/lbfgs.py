@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from .._kernels import Array
 from ..layers.parameter import Parameter
-from ..losses import Loss
+from ..losses.loss import KernelLoss
 from .rows import parts
 
 
@@ -21,7 +21,7 @@ class Objective:
     loss: a sum over the samples. N: the samples, or the sum of their weights.
     """
 
-    def __init__(self, how: Any, x: Any, target: Array, weights: Array | None, loss: Loss) -> None:
+    def __init__(self, how: Any, x: Any, target: Array, weights: Array | None, loss: KernelLoss) -> None:
         self._network, self._alpha, self._loss = how.network_, how.alpha, loss
         dtype = self._network.dtype
         self._x, self._target = x, target if target.dtype == np.int64 else target.astype(dtype)
@@ -54,7 +54,7 @@ class Objective:
         for where, rows in parts(self._x):
             scores, backward = self._network.forward(rows.astype(self._network.dtype, copy=False), True)
             weights = None if self._weights is None else self._weights[where]
-            loss, loss_backward = self._loss.compute(scores, self._target[where], need_grad, weights)  # type: ignore[attr-defined]
+            loss, loss_backward = self._loss.compute(scores, self._target[where], need_grad, weights)
             total += float(loss[0])
             if need_grad:
                 backward(loss_backward(), need_dx=False)
@@ -63,14 +63,14 @@ class Objective:
     def penalty(self) -> float:
         """That of L2."""
         squares = sum(float(np.vdot(p.data, p.data)) for p in self._parameters if _is_weight(p))
-        return 0.5 * self._alpha * squares / self._total
+        return float(0.5 * self._alpha * squares / self._total)
 
     def reported(self, factor: float) -> float:
         """As scikit-learn reports it: the loss of the data times a factor."""
         return factor * self.data_loss() / self._total + self.penalty()
 
 
-def train(how: Any, x: Any, target: Array, weights: Array | None, loss: Loss, factor: float) -> None:
+def train(how: Any, x: Any, target: Array, weights: Array | None, loss: KernelLoss, factor: float) -> None:
     """Train an estimator's `network_` to a minimum. factor: of the loss that is reported."""
     objective = Objective(how, x, target, weights, loss)
     how.network_.zero_grad()

@@ -30,7 +30,9 @@ class HalfSquaredError(MSELoss):
 def half_poisson() -> Any:
     """Half the deviance of Poisson's distribution, whose mean is the exponential of the score, times a factor."""
 
-    @elementwise_loss(derivative=lambda prediction, target, factor: factor * (math.exp(prediction) - target))
+    @elementwise_loss(  # type: ignore[untyped-decorator]
+        derivative=lambda prediction, target, factor: factor * (math.exp(prediction) - target)
+    )
     def HalfPoissonDeviance(prediction: float, target: float, factor: float = 1.0) -> float:
         return factor * (target * (math.log(max(target, 1e-300)) - prediction) - target + math.exp(prediction))
 
@@ -48,7 +50,11 @@ def loss_of(name: str, outputs: int, reduction: str) -> Any:
         return CrossEntropyLoss(reduction=reduction)
     if name == "binary_log_loss":
         return BCEWithLogitsLoss(None if factor == 1 else factor, reduction=reduction)
-    return HalfSquaredError(reduction=reduction) if name == "squared_error" else half_poisson()(factor, reduction=reduction)
+    return (
+        HalfSquaredError(reduction=reduction)
+        if name == "squared_error"
+        else half_poisson()(factor, reduction=reduction)
+    )
 
 
 class Reported(KernelLoss):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any
 
@@ -18,7 +20,7 @@ from ..optim import Optimizer
 from . import lbfgs, stochastic
 from .estimator import Estimator
 from .losses import Reported, loss_of
-from .rows import as_data, scores_of
+from .rows import as_data
 from .targets import Classifies, Regresses
 
 _OUT_ACTIVATIONS = {"log_loss": "softmax", "binary_log_loss": "logistic", "squared_error": "identity", "poisson": "exp"}
@@ -27,7 +29,10 @@ _ACTIVATIONS: dict[str, type[Layer]] = {"identity": Identity, "logistic": Sigmoi
 
 def _number(least: float, most: float = math.inf, *, open_least: bool = False, open_most: bool = False) -> Any:
     """What is a number between these, and how to say so."""
-    low, high = f"{'above' if open_least else 'of at least'} {least:g}", f"{'below' if open_most else 'at most'} {most:g}"
+    low, high = (
+        f"{'above' if open_least else 'of at least'} {least:g}",
+        f"{'below' if open_most else 'at most'} {most:g}",
+    )
 
     def is_right(value: Any) -> bool:
         if not isinstance(value, Real) or isinstance(value, bool):
@@ -40,11 +45,12 @@ def _number(least: float, most: float = math.inf, *, open_least: bool = False, o
 
 
 def _whole(least: int, besides: Any = None) -> Any:
-    is_right = lambda value: isinstance(value, Integral) and not isinstance(value, bool) and value >= least  # noqa: E731
-    also = "" if besides is None else f", or {besides!r}"
-    return lambda value: is_right(value) or (not isinstance(value, Integral) and value == besides), (
-        f"a whole number of at least {least}{also}"
-    )
+    def is_right(value: Any) -> bool:
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            return besides is not None and value == besides
+        return int(value) >= least
+
+    return is_right, f"a whole number of at least {least}" + ("" if besides is None else f", or {besides!r}")
 
 
 def _one_of(*names: str) -> Any:
@@ -108,7 +114,7 @@ class _Perceptron(Estimator):
         for size in self._hidden():
             if not isinstance(size, Integral) or size < 1:
                 raise ValueError(
-                    f"{type(self).__name__}: hidden_layer_sizes must be > 0, whole numbers, got {self.hidden_layer_sizes!r}"
+                    f"{type(self).__name__}: hidden_layer_sizes must be > 0 and whole, got {self.hidden_layer_sizes!r}"
                 )
         if self.solver == "lbfgs" and (self.dropout or self.batch_norm or self.callbacks):
             raise ValueError(f"{type(self).__name__}: dropout, batch_norm and callbacks need solver 'adam' or 'sgd'")
@@ -123,17 +129,23 @@ class _Perceptron(Estimator):
 
     # --- the network --------------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def _loss_name(self) -> str:
+        """The loss, as `loss_of` knows it."""
+
+    def _classes(self) -> int:
+        """How many there are, where targets are labels."""
         raise NotImplementedError
 
     def _begin(self, features: int, outputs: int, dtype: str, random: np.random.RandomState) -> None:
         """A new network, and nothing learned."""
         sizes = [features, *map(int, self._hidden()), outputs]
-        layers: list[Layer] = [self._linear(*sizes[:2], dtype, random)]
-        for fan_in, fan_out in zip(sizes[1:-1], sizes[2:], strict=True):
-            layers += [BatchNorm1d(fan_in, dtype=dtype)] if self.batch_norm else []
-            layers.append(_ACTIVATIONS[self.activation]())
-            layers += [Dropout(self.dropout)] if self.dropout else []
+        layers: list[Layer] = []
+        for fan_in, fan_out in pairwise(sizes):
+            if layers:
+                layers += [BatchNorm1d(fan_in, dtype=dtype)] if self.batch_norm else []
+                layers.append(_ACTIVATIONS[self.activation]())
+                layers += [Dropout(self.dropout)] if self.dropout else []
             layers.append(self._linear(fan_in, fan_out, dtype, random))
         for number, layer in enumerate(layer for layer in layers if isinstance(layer, Dropout)):
             layer.reseed(int(random.randint(2**31)), number)
@@ -186,23 +198,25 @@ class _Perceptron(Estimator):
         known = {id(p) for p in weights}
         return stochastic.optimizer_of(self, weights, (p for p in self.network_.parameters() if id(p) not in known))
 
-    def _train(self, X: Any, target: Array, y: Any, weights: Array | None, first: bool, incremental: bool) -> None:
+    def _train(self, X: Any, target: Array, weights: Array | None, first: bool, incremental: bool) -> None:
         if self.early_stopping and incremental:
             raise ValueError(f"{type(self).__name__}: partial_fit does not support early_stopping=True")
         random, name = check_random_state(self.random_state), self._loss_name()
-        if name == "binary_log_loss":
+        if name != "log_loss":
             target = target.reshape(len(target), -1).astype(X.dtype)
-        outputs = len(self.classes_) if name == "log_loss" else target.shape[1]  # type: ignore[attr-defined]
+        outputs = target.shape[1] if target.ndim > 1 else self._classes()
         if first:
             self._begin(X.shape[1], outputs, X.dtype.name, random)
-        reported = 1 / outputs if name == "squared_error" else 1.0  # the loss is a mean over the outputs, but its gradient
+        reported = (
+            1 / outputs if name == "squared_error" else 1.0
+        )  # the loss is a mean over the outputs, but its gradient
         if self.solver == "lbfgs":
             lbfgs.train(self, X, target, weights, loss_of(name, outputs, "sum"), reported)
         else:
             self._train_in_steps(X, target, weights, name, reported, random, incremental)
         if not all(np.isfinite(p.data).all() for p in self.network_.parameters()):
             raise ValueError(
-                f"{type(self).__name__}: weights are not finite after training; scale the data, or lower learning_rate_init"
+                f"{type(self).__name__}: weights are not finite after training; scale X, or lower learning_rate_init"
             )
 
     def _train_in_steps(
@@ -215,7 +229,9 @@ class _Perceptron(Estimator):
                 np.arange(len(target)), random_state=random, test_size=self.validation_fraction, stratify=stratify
             )
             if len(held) < 2:
-                raise ValueError(f"{type(self).__name__}: fewer than 2 samples to validate by: raise validation_fraction")
+                raise ValueError(
+                    f"{type(self).__name__}: fewer than 2 samples to validate by: raise validation_fraction"
+                )
             data = [(as_data(X[i]), target[i], None if weights is None else weights[i]) for i in (train, held)]
             validation, X, target, weights = data[1], *data[0]
         optimizer = self._kept_optimizer(incremental)
@@ -283,14 +299,19 @@ class MLPClassifier(Classifies, _Perceptron):
     def _loss_name(self) -> str:
         return "binary_log_loss" if self._binarizer is not None or len(self.classes_) < 3 else "log_loss"
 
+    def _classes(self) -> int:
+        return len(self.classes_)
+
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPClassifier:
         """Train on X (N, features) and labels y (N,), or a table (N, labels) of ones and zeros; returns itself."""
-        return self._fitted(X, y, sample_weight, incremental=False)
+        self._fitted(X, y, sample_weight, incremental=False)
+        return self
 
-    @available_if(_is_stochastic)
+    @available_if(_is_stochastic)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> MLPClassifier:
         """Go through these samples once more. classes: all labels that may ever come, needed in the first call."""
-        return self._fitted_further(X, y, sample_weight, classes)
+        self._fitted_further(X, y, sample_weight, classes)
+        return self
 
 
 class MLPRegressor(Regresses, _Perceptron):
@@ -347,9 +368,11 @@ class MLPRegressor(Regresses, _Perceptron):
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
         """Train on X (N, features) and numbers y, (N,) or (N, outputs); returns itself."""
-        return self._fitted(X, y, sample_weight, incremental=False)
+        self._fitted(X, y, sample_weight, incremental=False)
+        return self
 
-    @available_if(_is_stochastic)
+    @available_if(_is_stochastic)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPRegressor:
         """Go through these samples once more."""
-        return self._fitted(X, y, sample_weight, incremental=True)
+        self._fitted(X, y, sample_weight, incremental=True)
+        return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import threading
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -37,12 +38,16 @@ class _Net(Estimator):
     def _check_parameters(self) -> None:
         name = type(self).__name__
         if not isinstance(self.model, Layer) and (isinstance(self.model, type) or not callable(self.model)):
-            raise TypeError(f"{name}: expected model as a model, or a function (shape, outputs) that returns one, got {self.model!r}")
+            raise TypeError(
+                f"{name}: expected a model, or a function (shape, outputs) that returns one, got {self.model!r}"
+            )
         check_whole(f"{name}: batch_size", self.batch_size, 1)
         check_whole(f"{name}: epochs", self.epochs, 1)
         fraction = self.validation_fraction
         if fraction is not None and not 0 < fraction < 1:
-            raise ValueError(f"{name}: expected validation_fraction as None or a number between 0 and 1, got {fraction!r}")
+            raise ValueError(
+                f"{name}: expected validation_fraction as None or a number between 0 and 1, got {fraction!r}"
+            )
 
     def _checked(self, X: Any) -> Any:
         X = super()._checked(X)
@@ -51,7 +56,7 @@ class _Net(Estimator):
             raise ShapeError(f"{type(self).__name__}: expected X ({wanted}), as in fit, got {X.shape}")
         return X
 
-    def _train(self, X: Any, target: Array, y: Any, weights: Array | None, first: bool, incremental: bool) -> None:
+    def _train(self, X: Any, target: Array, weights: Array | None, first: bool, incremental: bool) -> None:
         random = check_random_state(self.random_state)
         if first:
             self.sample_shape_, self.n_outputs_ = tuple(X.shape[1:]), self._outputs(target)
@@ -105,7 +110,9 @@ class _Net(Estimator):
         given = self.optimizer
         made = SGD(lr=0.01, momentum=0.9) if given is None else given() if callable(given) else copy.deepcopy(given)
         if not isinstance(made, Optimizer) or made.param_groups:
-            raise TypeError(f"{type(self).__name__}: expected optimizer as one without parameters, such as Adam(lr=0.01), got {given!r}")
+            raise TypeError(
+                f"{type(self).__name__}: expected an optimizer without parameters, such as Adam(lr=0.01), got {given!r}"
+            )
         made.bind(self.network_.parameters())
         return made
 
@@ -115,8 +122,9 @@ class _Net(Estimator):
     def _strata(self, target: Array) -> Array | None:
         return None
 
+    @abstractmethod
     def _default_loss(self) -> Any:
-        raise NotImplementedError
+        """What None stands for."""
 
 
 class NetClassifier(Classifies, _Net):
@@ -137,9 +145,9 @@ class NetClassifier(Classifies, _Net):
     random_state: of first weights, shuffles, dropout and the part held out. warm_start: `fit` goes on with the network
         and the optimizer that are there. verbose: show progress, on stderr.
 
-    It computes in the model's dtype. A sparse X is made dense batch by batch. After `fit`: network_, the model; history_,
-    what `fastnn.fit` returned; loss_curve_ and validation_loss_curve_ of all fits that went on from each other;
-    classes_, sample_shape_, n_outputs_, n_iter_ (epochs), n_features_in_, feature_names_in_.
+    It computes in the model's dtype. A sparse X is made dense batch by batch. After `fit`: network_, the model;
+    history_, what `fastnn.fit` returned; loss_curve_ and validation_loss_curve_ of all fits that went on from each
+    other; classes_, sample_shape_, n_outputs_, n_iter_ (epochs), n_features_in_, feature_names_in_.
     """
 
     def __init__(
@@ -174,11 +182,13 @@ class NetClassifier(Classifies, _Net):
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetClassifier:
         """Train on X (N, …) and labels y (N,), or a table (N, labels) of ones and zeros; returns itself."""
-        return self._fitted(X, y, sample_weight, incremental=False)
+        self._fitted(X, y, sample_weight, incremental=False)
+        return self
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> NetClassifier:
         """Go through these samples once more. classes: all labels that may ever come, needed in the first call."""
-        return self._fitted_further(X, y, sample_weight, classes)
+        self._fitted_further(X, y, sample_weight, classes)
+        return self
 
 
 class NetRegressor(Regresses, _Net):
@@ -213,8 +223,10 @@ class NetRegressor(Regresses, _Net):
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetRegressor:
         """Train on X (N, …) and numbers y, (N,) or (N, outputs); returns itself."""
-        return self._fitted(X, y, sample_weight, incremental=False)
+        self._fitted(X, y, sample_weight, incremental=False)
+        return self
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetRegressor:
         """Go through these samples once more."""
-        return self._fitted(X, y, sample_weight, incremental=True)
+        self._fitted(X, y, sample_weight, incremental=True)
+        return self

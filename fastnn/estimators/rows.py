@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def weights_of(sample_weight: Any, samples: int) -> Array | None:
     """A weight for each sample, (N,) float64; None for all alike. A single number is that of every sample."""
     if sample_weight is None:
         return None
-    if np.ndim(sample_weight) == 0:
+    if isinstance(sample_weight, Real):
         return np.full(samples, sample_weight, np.float64)
     found: Array = check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
     if found.shape != (samples,):

@@ -60,6 +60,7 @@ class Pace:
     def __init__(self, how: Any, optimizer: Optimizer, batch_size: int, order: Order, weights: Array | None) -> None:
         self._how, self._optimizer, self._batch_size = how, optimizer, batch_size
         self._order, self._weights = order, weights
+        self._decay = self._decays(None)  # as of samples that weigh 1
         self._planned_from: int | None = None
 
     def settle(self) -> None:
@@ -71,19 +72,24 @@ class Pace:
         """For weights and for all others: the first options of so many updates, (steps, 5), or (steps, 4) of SGD."""
         how = self._how
         self._planned_from = how._updates
-        each = None if self._weights is None else self._weights[self._order.order]
-        weighs = batch_weights(len(self._order.order), self._batch_size, each)[:steps]
-        decay = np.divide(how.alpha, weighs, out=np.zeros(len(weighs)), where=weighs > 0)
         if how.solver == "adam":
             t = np.arange(how._updates + 1, how._updates + 1 + steps)
             rate = how.learning_rate_init * np.sqrt(1 - how.beta_2**t) / (1 - how.beta_1**t)
-            options = [rate, how.beta_1, how.beta_2, how.epsilon, decay]
+            plan = np.array([[0.0, how.beta_1, how.beta_2, how.epsilon, 0.0]]).repeat(steps, axis=0)
         else:
-            options = [how._rate, how.momentum, 0.0, decay]
-        plan = np.stack([np.broadcast_to(option, steps) for option in options], axis=1)
+            rate = how._rate
+            plan = np.array([[0.0, how.momentum, 0.0, 0.0]]).repeat(steps, axis=0)
+        plan[:, 0] = rate
         without = plan.copy()
-        without[:, -1] = 0
+        decay = self._decay if self._weights is None else self._decays(self._weights[self._order.order])
+        plan[:, -1] = decay[:steps]
         return [plan, without]
+
+    def _decays(self, each: Array | None) -> Array:
+        """That of each batch, from what the samples weigh in their order."""
+        weighs = batch_weights(len(self._order.order), self._batch_size, each)
+        decays: Array = np.divide(self._how.alpha, weighs, out=np.zeros(len(weighs)), where=weighs > 0)
+        return decays
 
 
 class Rules(Callback):
@@ -207,5 +213,7 @@ def _batch_size(how: Any, samples: int) -> int:
     if how.batch_size == "auto":
         return min(200, samples)
     if how.batch_size > samples:
-        warnings.warn(f"batch_size: {how.batch_size} is more than the {samples} samples, which are one batch", stacklevel=2)
+        warnings.warn(
+            f"batch_size: {how.batch_size} is more than the {samples} samples, which are one batch", stacklevel=2
+        )
     return min(int(how.batch_size), samples)

@@ -15,9 +15,10 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 
 from .. import _kernels as k
 from .._kernels import Array
+from .estimator import Estimator
 
 
-class Classifies(ClassifierMixin):  # type: ignore[misc]
+class Classifies(ClassifierMixin, Estimator):  # type: ignore[misc]
     """Labels of any kind, one for each sample, or a table (N, labels) of ones and zeros: several for each."""
 
     y_is_numeric = False
@@ -34,29 +35,30 @@ class Classifies(ClassifierMixin):  # type: ignore[misc]
 
     def _check_targets(self, y: Any, all_of_them: bool) -> None:
         """Raise ValueError for classes that are not those learned; all_of_them: none may be missing either."""
-        check_classification_targets(y)
-        found = unique_labels(y)
+        found = np.unique(y) if self._binarizer is None and np.ndim(y) == 1 else unique_labels(y)
         unknown = np.setdiff1d(found, self.classes_)
         if len(unknown) or (all_of_them and len(found) < len(self.classes_)):
             name = type(self).__name__
             raise ValueError(f"{name}: expected y with the classes {self.classes_}, as before, got {found}")
 
-    def _fitted_further(self, X: Any, y: Any, sample_weight: Any, classes: Any) -> Any:
+    def _fitted_further(self, X: Any, y: Any, sample_weight: Any, classes: Any) -> None:
         """`partial_fit`."""
         known = hasattr(self, "network_")
         if not known and classes is None:
             raise ValueError(f"{type(self).__name__}: expected classes, all of them, in the first call of partial_fit")
         if known and classes is not None and not np.array_equal(unique_labels(classes), self.classes_):
             raise ValueError(f"{type(self).__name__}: expected classes {self.classes_}, as before, got {classes}")
-        tables = type_of_target(y).startswith("multilabel")
-        return self._fitted(X, y, sample_weight, incremental=True, classes=None if tables else classes)  # type: ignore[attr-defined]
+        if known or type_of_target(y).startswith("multilabel"):
+            classes = None
+        self._fitted(X, y, sample_weight, incremental=True, classes=classes)
 
     def _encoded(self, y: Any) -> Array:
         """The index of each sample's class, (N,) int64; of tables, (N, labels) of ones and zeros."""
         if self._binarizer is not None:
             table: Array = self._binarizer.transform(y)
             return table
-        return np.searchsorted(self.classes_, column_or_1d(y, warn=True)).astype(np.int64)
+        labels: Array = np.searchsorted(self.classes_, column_or_1d(y, warn=True)).astype(np.int64)
+        return labels
 
     def _weights(self, y: Any, weights: Array | None, incremental: bool) -> Array | None:
         """The samples' weights times those of their classes."""
@@ -85,11 +87,11 @@ class Classifies(ClassifierMixin):  # type: ignore[misc]
 
     def predict(self, X: Any) -> Any:
         """The label of each sample, (N,); after training on tables, a table (N, labels)."""
-        return self._decided(self._scores(X))  # type: ignore[attr-defined]
+        return self._decided(self._scores(X))
 
     def predict_proba(self, X: Any) -> Array:
         """The probability of each class, in the order of `classes_`, or of each label: (N, classes)."""
-        return self._probabilities(self._scores(X))  # type: ignore[attr-defined]
+        return self._probabilities(self._scores(X))
 
     def predict_log_proba(self, X: Any) -> Array:
         """The logarithms of `predict_proba`; of a probability that is 0, minus infinity."""
@@ -111,7 +113,7 @@ class Classifies(ClassifierMixin):  # type: ignore[misc]
         return tags
 
 
-class Regresses(RegressorMixin):  # type: ignore[misc]
+class Regresses(RegressorMixin, Estimator):  # type: ignore[misc]
     """Numbers, (N,), or several for each sample, (N, outputs)."""
 
     y_is_numeric = True
@@ -128,15 +130,12 @@ class Regresses(RegressorMixin):  # type: ignore[misc]
             y = column_or_1d(y, warn=True)
         return np.asarray(y).reshape(len(y), -1)
 
-    def _weights(self, y: Any, weights: Array | None, incremental: bool) -> Array | None:
-        return weights
-
     def _decided(self, scores: Array) -> Array:
         return scores[:, 0] if scores.shape[1] == 1 else scores
 
     def predict(self, X: Any) -> Array:
         """The numbers of each sample: (N,), or (N, outputs)."""
-        return self._decided(self._scores(X))  # type: ignore[attr-defined]
+        return self._decided(self._scores(X))
 
     def _score_of(self, target: Array, predicted: Array, weights: Array | None) -> float:
         """R², NaN where a prediction is not finite."""
