@@ -60,7 +60,7 @@ TASKS: Mapping[str, Task] = {
 
 @dataclass(frozen=True)
 class Timing:
-    """One task. seconds: by side, of each round, all fits together. scores: by side, of each fold, or a search's best."""
+    """One task. seconds: by side, of each round, all fits together. scores: by side, of each fold; a search's best."""
 
     task: str
     seconds: Mapping[str, Sequence[float]]
@@ -92,7 +92,8 @@ def table(timings: Sequence[Timing]) -> str:
     for timing in timings:
         seconds = [f"{median(timing.seconds[side]):.2f}" for side in SIDES]
         scores = [_score(timing.scores[side]) for side in SIDES]
-        lines.append((timing.task, str(TASKS[timing.task].rows), *seconds, f"{timing.ratio():.1f}", *scores))
+        rows, ratio = str(TASKS[timing.task].rows), f"{timing.ratio():.1f}"
+        lines.append((timing.task, rows, seconds[0], seconds[1], ratio, scores[0], scores[1]))
     return aligned(lines, right={1, 2, 3, 4, 5, 6})
 
 
