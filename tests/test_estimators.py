@@ -452,6 +452,23 @@ def test_workers_share_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(grid.cv_results_["mean_test_score"]) == list(alone.cv_results_["mean_test_score"])
 
 
+def test_a_search_on_threads() -> None:
+    searches = []
+    for jobs in (1, 2):
+        with joblib.parallel_config("threading"):
+            nets = NetClassifier(perceptron, epochs=2, random_state=0)
+            found = GridSearchCV(nets, {"batch_size": [16, 32]}, cv=3, n_jobs=jobs).fit(X, DIGIT)
+            more = GridSearchCV(MLPClassifier(**SMALL), {"alpha": [1e-4, 1e-2]}, cv=3, n_jobs=jobs).fit(X, DIGIT)
+        searches.append([list(search.cv_results_["mean_test_score"]) for search in (found, more)])
+    assert searches[0] == searches[1]
+
+
+def test_on_plain_numpy() -> None:
+    with fn.use_backend("reference"):
+        ours, theirs = (net.fit(X, DIGIT) for net in both(MLPClassifier, early_stopping=True, max_iter=3))
+    check_same(ours, theirs)
+
+
 @pytest.mark.slow
 def test_a_search_on_dask() -> None:
     distributed = pytest.importorskip("distributed")
