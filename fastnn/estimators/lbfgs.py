@@ -7,12 +7,35 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.sparse import issparse
 from sklearn.exceptions import ConvergenceWarning
 
 from .._kernels import Array
+from .._kernels.replay import Replayer, another
 from ..layers.parameter import Parameter
+from ..layers.recorded import caller
 from ..losses.loss import KernelLoss
+from ..training.batches import Layout
+from ..training.step import Step
 from .rows import parts
+
+
+class NoUpdate:
+    """In the place of an optimizer: a step that leaves the gradients as they are."""
+
+    param_groups: tuple[Any, ...] = ()
+
+    def step(self) -> None:
+        """Nothing."""
+
+    def refresh(self) -> None:
+        """Nothing."""
+
+    def structure(self) -> list[Any]:
+        """Nothing on which kernels depend."""
+        return []
+
+    memory = structure
 
 
 class Objective:
@@ -22,16 +45,18 @@ class Objective:
     """
 
     def __init__(self, how: Any, x: Any, target: Array, weights: Array | None, loss: KernelLoss) -> None:
-        self._network, self._alpha, self._loss = how.network_, how.alpha, loss
-        dtype = self._network.dtype
-        self._x, self._target = x, target if target.dtype == np.int64 else target.astype(dtype)
-        self._weights = None if weights is None else weights.astype(dtype)
+        network, dtype = how.network_, how.network_.dtype
+        self._x = x if issparse(x) else np.ascontiguousarray(x, dtype)
+        self._others = [target if target.dtype == np.int64 else target.astype(dtype)]
+        self._others += [] if weights is None else [weights.astype(dtype)]
         self._total = float(x.shape[0] if weights is None else weights.sum())
-        self._parameters = list(self._network.parameters())
+        self._alpha, self._parameters = how.alpha, list(network.parameters())
+        step = Step(network, loss, NoUpdate(), Layout(weighted=weights is not None), count=False)  # type: ignore[arg-type]
+        self._step, self._replayer = step, Replayer(step, step, caller)
 
     def start(self) -> Array:
         """The numbers as they are, as one vector."""
-        return np.concatenate([p.data.ravel() for p in self._parameters]).astype(np.float64)
+        return self._joined([p.data for p in self._parameters])
 
     def set(self, numbers: Array) -> None:
         """Put these into the network."""
@@ -42,23 +67,30 @@ class Objective:
 
     def __call__(self, numbers: Array) -> tuple[float, Array]:
         self.set(numbers)
-        loss, gradient = self.data_loss(need_grad=True), []
-        for p in self._parameters:
-            gradient.append((p.grad + self._alpha * p.data if _is_weight(p) else p.grad).ravel())
-            p.used = False
-        return loss / self._total + self.penalty(), np.concatenate(gradient, dtype=np.float64) / self._total
+        decay = self._joined([self._alpha * p.data if _is_weight(p) else np.zeros(p.shape) for p in self._parameters])
+        loss, gradient = self._of_data()
+        return loss / self._total + self.penalty(), (gradient + decay) / self._total
 
-    def data_loss(self, need_grad: bool = False) -> float:
-        """Σ loss; where the gradient is needed, it is added to that of the parameters."""
-        total = 0.0
+    def _of_data(self) -> tuple[float, Array]:
+        """Σ loss, and its gradient."""
+        loss, gradient = 0.0, np.zeros(sum(p.size for p in self._parameters))
         for where, rows in parts(self._x):
-            scores, backward = self._network.forward(rows.astype(self._network.dtype, copy=False), True)
-            weights = None if self._weights is None else self._weights[where]
-            loss, loss_backward = self._loss.compute(scores, self._target[where], need_grad, weights)
-            total += float(loss[0])
-            if need_grad:
-                backward(loss_backward(), need_dx=False)
-        return total
+            loss += self._computed(
+                np.ascontiguousarray(rows, self._step.model.dtype), *(a[where] for a in self._others)
+            )
+            gradient += self._joined([p.grad for p in self._parameters])
+        return loss, gradient
+
+    def _computed(self, *slots: Array) -> float:
+        """The loss of some samples; their gradients are in the parameters then."""
+        record = self._replayer.record(slots)
+        if record is None and self._replayer.comes_again(slots):
+            self._replayer.prepare(slots, tuple(map(another, slots)))
+            record = self._replayer.record(slots)
+        return float(self._step(*slots)[0][0] if record is None else record.run(slots, (0,) * len(slots), 1, 0.0)[1])
+
+    def _joined(self, arrays: list[Array]) -> Array:
+        return np.concatenate([a.ravel() for a in arrays], dtype=np.float64)
 
     def penalty(self) -> float:
         """That of L2."""
@@ -67,7 +99,7 @@ class Objective:
 
     def reported(self, factor: float) -> float:
         """As scikit-learn reports it: the loss of the data times a factor."""
-        return factor * self.data_loss() / self._total + self.penalty()
+        return factor * self._of_data()[0] / self._total + self.penalty()
 
 
 def train(how: Any, x: Any, target: Array, weights: Array | None, loss: KernelLoss, factor: float) -> None:

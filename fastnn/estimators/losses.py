@@ -84,3 +84,15 @@ class Reported(KernelLoss):
 
     def _fitting(self, y: Any, scores: Any, count: int, what: str) -> Any:
         return self.loss._fitting(y, scores, count, what)
+
+
+class Measured(Reported):
+    """The same without L2's term, to measure by: with how many samples are right, where the loss can tell."""
+
+    def __init__(self, loss: Any, factor: float) -> None:
+        super().__init__(loss, factor, (), 0.0)
+
+    @property
+    def count_correct(self) -> Any:
+        """That of the loss, if it has one."""
+        return self.loss.count_correct

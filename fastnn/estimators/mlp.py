@@ -19,7 +19,7 @@ from ..layers import BatchNorm1d, Dropout, Identity, Layer, Linear, ReLU, Sequen
 from ..optim import Optimizer
 from . import lbfgs, stochastic
 from .estimator import Estimator
-from .losses import Reported, loss_of
+from .losses import Measured, Reported, loss_of
 from .rows import as_data
 from .targets import Classifies, Regresses
 
@@ -237,10 +237,8 @@ class _Perceptron(Estimator):
         optimizer = self._kept_optimizer(incremental)
         loss = loss_of(name, self.n_outputs_, "mean")
         alpha = self.alpha if weights is None else self.alpha * len(weights) / weights.sum()
-        losses = (
-            Reported(loss, reported, [layer.weight for layer in self._linears()], alpha),
-            Reported(loss, reported, (), 0.0),
-        )
+        weighed = [layer.weight for layer in self._linears()]
+        losses = Reported(loss, reported, weighed, alpha), Measured(loss, reported)
         stochastic.train(self, (as_data(X), target, weights), validation, losses, optimizer, random, incremental)
 
 
@@ -256,7 +254,7 @@ class MLPClassifier(Classifies, _Perceptron):
         sample is left out then.
     class_weight: a dictionary of weights by label, or ``"balanced"``; multiplied into `sample_weight`.
     callbacks: fastnn's, called after each epoch with ``loss`` in the history, and with `early_stopping` ``val_loss``
-        and ``val_score``; not for "lbfgs".
+        and ``val_accuracy``, or ``val_score`` of weighted samples; not for "lbfgs".
     validation_loss_curve_: with `early_stopping`, the loss, without L2's term, of the part held out after each epoch.
     network_: the model, a `fastnn.Sequential`, of which `coefs_` and `intercepts_` are views.
 

@@ -14,7 +14,7 @@ from .._errors import ShapeError
 from .._kernels import Array
 from ..layers import Layer
 
-AT_ONCE = 1024  #: rows of a sparse matrix that are dense at a time
+AT_ONCE = 1024  #: rows that are computed at a time; so many of a sparse matrix are dense
 
 
 class DenseRows:
@@ -37,11 +37,10 @@ def as_data(x: Any) -> Any:
 
 
 def parts(x: Any) -> Iterator[tuple[slice, Array]]:
-    """All rows: at once, or of a sparse matrix some at a time."""
-    step = AT_ONCE if issparse(x) else max(1, x.shape[0])
+    """All rows, some at a time."""
     data = as_data(x)
-    for start in range(0, x.shape[0], step):
-        where = slice(start, min(start + step, x.shape[0]))
+    for start in range(0, x.shape[0], AT_ONCE):
+        where = slice(start, min(start + AT_ONCE, x.shape[0]))
         yield where, data[where]
 
 

@@ -17,7 +17,7 @@ from ..optim import SGD, Adam, Optimizer
 from ..training.batches import open_data
 from ..training.callbacks import Callback, as_callback
 from ..training.history import History
-from ..training.passes import Pass, evaluation
+from ..training.passes import Metric, Pass, evaluation
 from ..training.progress import Silent
 from ..training.resume import Checkpoint
 from ..training.run import Run
@@ -123,7 +123,8 @@ class Rules(Callback):
         how.best_loss_ = min(how.best_loss_, how.loss_)
 
     def _note_score(self, model: Layer, history: History) -> None:
-        how, score = self._how, history["val_score"][-1]
+        how = self._how
+        score = history["val_score" if "val_score" in history.names() else "val_accuracy"][-1]
         how.validation_scores_.append(score)
         how.validation_loss_curve_.append(history.val_loss[-1])
         how._tell(f"Validation score: {score:f}")
@@ -182,12 +183,13 @@ def train(
     # BatchNorm has no statistics of a single sample
     drop_last = bool(how.batch_norm and samples % batch_size == 1 and batch_size > 1)
     hooks = [Rules(how, optimizer, samples, incremental), *_callbacks(how.callbacks)]
-    validating, metrics = None, {}
+    validating, metrics = None, dict[str, Metric]()
     if validation is not None:
         x, target, held_weights = validation
         held = open_data(network, x, target, losses[1], sample_weight=held_weights, prefix="validation ", repeated=True)
         validating = evaluation(network, held, losses[1], _EVALUATED_AT_ONCE)
-        metrics = {"score": lambda truth, predicted: how._score_of(truth, predicted, held_weights)}
+        if held_weights is not None or not hasattr(losses[1], "count_correct"):
+            metrics["score"] = lambda truth, predicted: how._score_of(truth, predicted, held_weights)
     run = Run(
         step,
         Pass(step, opened, losses[0], step, batch_size, drop_last),
