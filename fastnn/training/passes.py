@@ -159,7 +159,8 @@ class Pass:
 
     def _comes_once(self, at: int) -> bool:
         """Whether the batch from sample `at` is the only one of its size, and the same in each pass."""
-        return self._changes_nothing and at + self._size >= self._stop
+        full = self._stop // self._size
+        return self._changes_nothing and (full == 1 or at == full * self._size)
 
     def _as_they_come(self, means: Means, order: Array | None, epoch: int, replay: bool) -> Iterator[tuple[int, float]]:
         for slots in self._read(order, epoch, means):
