@@ -258,7 +258,9 @@ class MLPClassifier(Classifies, _Perceptron):
     validation_loss_curve_: with `early_stopping`, the loss, without L2's term, of the part held out after each epoch.
     network_: the model, a `fastnn.Sequential`, of which `coefs_` and `intercepts_` are views.
 
-    predict, predict_proba, score, …: as scikit-learn's. A batch whose samples all weigh nothing has no gradient.
+    Where it differs: `loss_` has the whole logarithm of a probability that rounds to 0 or 1, scikit-learn's is cut off;
+    of weighted samples its L2 term goes by their mean weight; a batch whose samples all weigh nothing has no gradient;
+    and with `early_stopping` and `warm_start` the best weights of all fits come back.
     """
 
     def __init__(

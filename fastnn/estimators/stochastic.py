@@ -175,33 +175,29 @@ def train(
     data, validation: x, targets, and weights of the samples. losses: to train by, and to measure the validation by.
     """
     x, target, weights = data
-    samples, network = x.shape[0] if hasattr(x, "shape") else len(x), how.network_
+    network, samples = how.network_, len(target)
     batch_size = _batch_size(how, samples)
     order = Order(samples, random)
     opened = open_data(network, x, target, losses[0], sample_weight=weights, repeated=True)
     step = Step(network, losses[0], optimizer, opened.layout, count=False)
     # BatchNorm has no statistics of a single sample
     drop_last = bool(how.batch_norm and samples % batch_size == 1 and batch_size > 1)
+    validating, metrics = (None, {}) if validation is None else _validating(how, validation, losses[1])
     hooks = [Rules(how, optimizer, samples, incremental), *_callbacks(how.callbacks)]
-    validating, metrics = None, dict[str, Metric]()
-    if validation is not None:
-        x, target, held_weights = validation
-        held = open_data(network, x, target, losses[1], sample_weight=held_weights, prefix="validation ", repeated=True)
-        validating = evaluation(network, held, losses[1], _EVALUATED_AT_ONCE)
-        if held_weights is not None or not hasattr(losses[1], "count_correct"):
-            metrics["score"] = lambda truth, predicted: how._score_of(truth, predicted, held_weights)
-    run = Run(
-        step,
-        Pass(step, opened, losses[0], step, batch_size, drop_last),
-        validating,
-        metrics,
-        hooks,
-        order,
-        how.shuffle,
-        Silent(),
-    )
+    training = Pass(step, opened, losses[0], step, batch_size, drop_last)
+    run = Run(step, training, validating, metrics, hooks, order, how.shuffle, Silent())
     optimizer.pacer = Pace(how, optimizer, batch_size, order, weights)
     run.train(1 if incremental else how.max_iter)
+
+
+def _validating(how: Any, held: tuple[Any, Array, Array | None], loss: Loss) -> tuple[Pass, dict[str, Metric]]:
+    """How to measure the part held out, and its score, unless that is the accuracy which is measured anyway."""
+    x, target, weights = held
+    data = open_data(how.network_, x, target, loss, sample_weight=weights, prefix="validation ", repeated=True)
+    measuring = evaluation(how.network_, data, loss, _EVALUATED_AT_ONCE)
+    if weights is None and hasattr(loss, "count_correct"):
+        return measuring, {}
+    return measuring, {"score": lambda truth, predicted: how._score_of(truth, predicted, weights)}
 
 
 def _callbacks(given: Sequence[Any] | None) -> list[Callback]:
