@@ -195,6 +195,14 @@ def test_training_goes_on(kind: type) -> None:
     check_same(ours, theirs)
 
 
+def test_what_is_watched_may_change_from_fit_to_fit() -> None:
+    net = MLPClassifier(**SMALL, warm_start=True).fit(X, DIGIT)
+    net.set_params(early_stopping=True).fit(X, DIGIT)
+    assert len(net.validation_scores_) == SMALL["max_iter"] and net.best_loss_ is None
+    net.set_params(early_stopping=False).partial_fit(X, DIGIT)
+    assert net.validation_scores_ is None and net.best_loss_ == net.loss_
+
+
 def test_the_best_of_all_fits_that_went_on_comes_back() -> None:
     """Where a later fit is worse; scikit-learn's best weights are then those that the later fit has changed."""
     net = MLPClassifier(**{**SMALL, "max_iter": 20}, early_stopping=True, warm_start=True).fit(X, DIGIT)

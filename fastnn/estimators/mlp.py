@@ -29,10 +29,8 @@ _ACTIVATIONS: dict[str, type[Layer]] = {"identity": Identity, "logistic": Sigmoi
 
 def _number(least: float, most: float = math.inf, *, open_least: bool = False, open_most: bool = False) -> Any:
     """What is a number between these, and how to say so."""
-    low, high = (
-        f"{'above' if open_least else 'of at least'} {least:g}",
-        f"{'below' if open_most else 'at most'} {most:g}",
-    )
+    low = f"{'above' if open_least else 'of at least'} {least:g}"
+    high = "" if most == math.inf else f" and {'below' if open_most else 'at most'} {most:g}"
 
     def is_right(value: Any) -> bool:
         if not isinstance(value, Real) or isinstance(value, bool):
@@ -41,7 +39,7 @@ def _number(least: float, most: float = math.inf, *, open_least: bool = False, o
         above = number > least if open_least else number >= least
         return above and (number < most if open_most else number <= most)
 
-    return is_right, f"a number {low}" + ("" if most == math.inf else f" and {high}")
+    return is_right, f"a number {low}{high}"
 
 
 def _whole(least: int, besides: Any = None) -> Any:
@@ -154,12 +152,21 @@ class _Perceptron(Estimator):
         self.out_activation_ = _OUT_ACTIVATIONS[self._loss_name()]
         self.n_iter_ = self.t_ = 0
         self.loss_curve_: list[float] = []
-        self.best_loss_: float | None = None if self.early_stopping else math.inf
-        self.best_validation_score_: float | None = -math.inf if self.early_stopping else None
-        self.validation_scores_: list[float] | None = [] if self.early_stopping else None
-        self.validation_loss_curve_: list[float] | None = [] if self.early_stopping else None
+        self.best_loss_: float | None = None
+        self.best_validation_score_: float | None = None
+        self.validation_scores_: list[float] | None = None
+        self.validation_loss_curve_: list[float] | None = None
         self._no_improvement_count = 0
         self._best_weights: dict[str, Array] | None = None
+
+    def _watch(self) -> None:
+        """Begin to watch the loss or the score, unless an earlier fit, or `partial_fit`, did."""
+        if self.early_stopping and self.validation_scores_ is None:
+            self.best_loss_, self.best_validation_score_ = None, -math.inf
+            self.validation_scores_, self.validation_loss_curve_ = [], []
+        elif not self.early_stopping and self.best_loss_ is None:
+            self.best_loss_, self.best_validation_score_ = math.inf, None
+            self.validation_scores_ = self.validation_loss_curve_ = None
 
     def _linear(self, fan_in: int, fan_out: int, dtype: str, random: np.random.RandomState) -> Linear:
         """Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks", equation 16;
@@ -209,7 +216,7 @@ class _Perceptron(Estimator):
             self._begin(X.shape[1], outputs, X.dtype.name, random)
         reported = (
             1 / outputs if name == "squared_error" else 1.0
-        )  # the loss is a mean over the outputs, but its gradient
+        )  # a mean over outputs, where the gradient is of a sum
         if self.solver == "lbfgs":
             lbfgs.train(self, X, target, weights, loss_of(name, outputs, "sum"), reported)
         else:
@@ -222,9 +229,10 @@ class _Perceptron(Estimator):
     def _train_in_steps(
         self, X: Any, target: Array, weights: Array | None, name: str, reported: float, random: Any, incremental: bool
     ) -> None:
+        self._watch()
         validation = None
         if self.early_stopping:
-            stratify = target if self.n_outputs_ == 1 and self._loss_name() == "binary_log_loss" else None
+            stratify = target if self.n_outputs_ == 1 and name == "binary_log_loss" else None
             train, held = train_test_split(
                 np.arange(len(target)), random_state=random, test_size=self.validation_fraction, stratify=stratify
             )
