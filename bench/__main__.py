@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy
 
-from . import courses, cs231n, custom, kernels, latency, scaling, steps, targets
+from . import courses, cs231n, custom, estimators, kernels, latency, scaling, steps, targets
 from .inputs import cases
 from .machine import MachineError, described
 from .peers import chosen
@@ -61,6 +61,8 @@ def parser() -> argparse.ArgumentParser:
     _measuring(commands, "cs231n", _cs231n, "CS231n's layers by naive loops, im2col and fastnn", repeats=3)
 
     _measuring(commands, "custom", _custom, "a user's activations beside the built-in ones", repeats=15)
+
+    _measuring(commands, "estimators", _estimators, "estimators beside scikit-learn's perceptron", repeats=3)
 
     command = commands.add_parser("chart", help="a picture of what --json saved")
     command.add_argument("file", type=Path)
@@ -159,6 +161,16 @@ def _custom(options: argparse.Namespace) -> Outcome:
     timings = custom.compare(_only(options, custom.TASKS, str), options.threads, options.repeats)
     about = {name: importlib.metadata.version(name) for name in ("numba", "llvmlite")}
     return {"timings": [asdict(t) for t in timings]}, about, custom.table(timings), targets.of_custom(timings)
+
+
+def _estimators(options: argparse.Namespace) -> Outcome:
+    if options.peers:
+        raise ValueError("--against: estimators has no peers but scikit-learn")
+    if not find_spec("sklearn"):
+        raise ValueError("estimators needs scikit-learn, which is not installed")
+    timings = estimators.compare(_only(options, estimators.TASKS, str), options.threads, options.repeats)
+    about = {name: importlib.metadata.version(name) for name in ("scikit-learn", "scipy", "numpy")}
+    return {"timings": [asdict(t) for t in timings]}, about, estimators.table(timings), targets.of_estimators(timings)
 
 
 def _only(options: argparse.Namespace, things: Iterable[T], name: Callable[[T], str]) -> list[T]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
+from . import estimators
 from .custom import Timing
 from .kernels import Measured
 from .latency import Start
@@ -157,6 +158,21 @@ def of_custom(timings: Sequence[Timing]) -> list[Verdict]:
     """Verdicts on a user's activations."""
     most = TARGETS["custom"]["ratio"]
     return [_at_most(f"a user's {t.task}, its time over the built-in one's", t.ratio(), most) for t in timings]
+
+
+def of_estimators(timings: Sequence[estimators.Timing]) -> list[Verdict]:
+    """Verdicts on the time of classifiers' fits and of searches, and on all scores."""
+    asked, found = TARGETS["estimators"], []
+    for t in timings:
+        task = estimators.TASKS[t.task]
+        what = f"{t.task}, scikit-learn's time over fastnn's"
+        if task.search:
+            found.append(_at_least(what, t.ratio(), asked["search ratio"]))
+        elif not task.regression and task.rows >= asked["from rows"]:
+            found.append(_at_least(what, t.ratio(), asked["fit ratio"]))
+        if not task.search:
+            found.append(_at_most(f"{t.task}, worse by standard errors", t.shortfall(), asked["standard errors"]))
+    return found
 
 
 def _threads(n: int) -> str:

@@ -1,5 +1,8 @@
 """fastnn: small neural networks, trained and run fast on a CPU."""
 
+from importlib import import_module
+from typing import Any
+
 from . import data, init, plots, text
 from ._errors import DTypeError, ShapeError
 from ._kernels import get_num_threads, set_num_threads, use_backend
@@ -192,3 +195,10 @@ __all__ = [
     "text",
     "use_backend",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`estimators` needs scikit-learn, so it is imported when it is first asked for."""
+    if name == "estimators":
+        return import_module(".estimators", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

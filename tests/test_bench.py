@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT))  # `bench` is no part of the installed package
 
 from bench import __main__ as command  # noqa: E402
-from bench import courses, cs231n, custom, kernels, latency, machine, peer_fastnn, scaling, steps, targets  # noqa: E402
+from bench import courses, cs231n, custom, estimators, kernels, latency, machine, peer_fastnn, scaling, steps, targets  # noqa: E402
 from bench import session as bench_session  # noqa: E402
 from bench.costs import bytes_moved, flops, footprint  # noqa: E402
 from bench.cs231n import Timing  # noqa: E402
@@ -584,6 +584,35 @@ def test_naive_loops_and_im2col_compute_what_fastnn_does() -> None:
     found = cs231n.tasks(images=1)
     assert tuple(found) == cs231n.TASKS
     assert {way for ways in found.values() for way in ways} == set(cs231n.WAYS)
+
+
+def test_estimators_beside_scikit_learns() -> None:
+    (wine,) = estimators.measure(["wine"], 1)
+    assert len(wine.scores["fastnn"]) == estimators.FOLDS and wine.shortfall() < 1
+    assert wine.seconds["sklearn"][0] > 0
+    slow, fast = ({"fastnn": [2.0, 2.0], "sklearn": [8.0, 10.0 * factor]} for factor in (1, 2))
+    worse = {"fastnn": [0.7, 0.9], "sklearn": [0.9, 1.1]}
+    timings = [
+        estimators.Timing("digits", slow, worse),
+        estimators.Timing("search of 24 points", fast, {"fastnn": [1.0], "sklearn": [1.0]}),
+    ]
+    assert re.split(r"\s{2,}", estimators.table(timings).splitlines()[1])[:5] == [
+        "digits",
+        "1797",
+        "2.00",
+        "9.00",
+        "4.5",
+    ]
+    found = {verdict.what.split(",")[1].strip(): verdict.met for verdict in targets.of_estimators(timings[:1])}
+    assert found == {"scikit-learn's time over fastnn's": False, "worse by standard errors": False}
+    assert [verdict.met for verdict in targets.of_estimators(timings[1:])] == [True]
+    assert all(np.isfinite(a).all() for a in estimators.data("housing"))
+
+
+def test_estimators_has_no_other_peers(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["estimators", "--against", "reference"])
+    assert "estimators has no peers but scikit-learn" in capsys.readouterr().err
 
 
 def test_cs231n_has_no_peers(capsys: pytest.CaptureFixture[str]) -> None:

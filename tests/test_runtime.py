@@ -201,6 +201,12 @@ def test_default_threads(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> N
     with pytest.raises(ValueError, match="FASTNN_NUM_THREADS: expected a whole number from 1 to 256, got 'many'"):
         cpu.default_threads()
     monkeypatch.delenv("FASTNN_NUM_THREADS")
+    monkeypatch.setattr(cpu, "physical_cores", lambda: 8)
+    monkeypatch.setattr(cpu, "cgroup_cores", lambda: 8)
+    for limit, expected in (("3", 3), ("2,1", 2), ("64", 8), ("dynamic", 8), ("0", 1)):
+        monkeypatch.setenv("OMP_NUM_THREADS", limit)
+        assert cpu.default_threads() == expected
+    monkeypatch.undo()
     assert 1 <= cpu.default_threads() <= (os.cpu_count() or 1)
 
 

@@ -23,6 +23,8 @@ import fastnn as fn
 from fastnn._kernels import Array, backends
 from fastnn.layers.layer import Backward
 from fastnn.losses.loss import LossBackward
+from fastnn.training.batches import open_data
+from fastnn.training.passes import evaluation
 
 every_backend = pytest.mark.parametrize("backend", list(backends()))
 CLASSES = 3
@@ -754,3 +756,19 @@ def test_a_history_can_be_plotted(tmp_path: Path) -> None:
     figure = fn.fit(mlp(), X, Y, epochs=2, validation_data=(X, Y)).plot(tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 1000
     assert len(figure.axes) == 2
+
+
+@needs_native
+def test_a_validation_of_one_batch_is_replayed() -> None:
+    """It has the same numbers in each epoch, so that none of its runs could verify a record of another."""
+    model = fn.Sequential(fn.Linear(3, 4), fn.Tanh(), fn.Linear(4, 2))
+    x, y = np.random.default_rng(0).standard_normal((300, 3)).astype("f"), np.arange(300) % 2
+    loss = fn.CrossEntropyLoss()
+    measuring = evaluation(model, open_data(model, x, y, loss), loss, 256)
+    before = model.state_dict()
+    means = [measuring.means() for _ in range(3)]
+    assert means[0] == means[1] == means[2] == fn.evaluate(model, x, y)
+    for rows in (slice(0, 256), slice(256, 300)):
+        assert measuring._in_order.record((x[rows], y[rows])) is not None
+    for name, values in model.state_dict().items():
+        np.testing.assert_array_equal(values, before[name])

@@ -1,4 +1,5 @@
-"""How many threads this process should use: physical cores, as far as affinity and the cgroup's quota allow."""
+"""How many threads this process should use: physical cores, as far as affinity, the cgroup's quota and whoever started
+the process allow."""
 
 from __future__ import annotations
 
@@ -11,13 +12,18 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def default_threads() -> int:
-    """FASTNN_NUM_THREADS if set, else the number of physical cores that this process may use."""
+    """FASTNN_NUM_THREADS if set, else the physical cores that this process may use, or fewer by OMP_NUM_THREADS.
+
+    The latter is where pools of processes (joblib's, Dask's) write what each of their workers may use.
+    """
     wanted = os.environ.get("FASTNN_NUM_THREADS")
     if wanted:
         if not (wanted.isascii() and wanted.isdecimal()) or not 1 <= int(wanted) <= MAX_THREADS:
             raise ValueError(f"FASTNN_NUM_THREADS: expected a whole number from 1 to {MAX_THREADS}, got {wanted!r}")
         return int(wanted)
-    return max(1, min(physical_cores(), cgroup_cores(), MAX_THREADS))
+    limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # OpenMP has one for each level of nesting
+    shared = int(limit) if limit.isascii() and limit.isdecimal() else MAX_THREADS
+    return max(1, min(physical_cores(), cgroup_cores(), shared, MAX_THREADS))
 
 
 def physical_cores() -> int:

@@ -43,6 +43,12 @@ class SGD(Optimizer):
             clip_value=clip_value,
         )
 
+    def scale_momentum(self, factor: float) -> None:
+        """Multiply the momentum: by lr over a new lr, it goes on as momentum that had lr in it, as others keep it."""
+        for state in self._state:
+            if "momentum_buffer" in state:
+                state["momentum_buffer"] *= factor
+
     def _check(self, options: Mapping[str, Any]) -> None:
         self._check_least(options, "lr", "momentum", "weight_decay")
         if options["nesterov"] and (options["momentum"] <= 0 or options["dampening"] != 0):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -115,7 +114,6 @@ def fit(
         )
     saved = read(resume, hooks)
     step = Step(model, loss, check_optimizer(optimizer, model), data.layout)
-    show = shown(progress, epochs)
     run = Run(
         step,
         Pass(step, data, loss, step, batch_size, drop_last),
@@ -124,25 +122,13 @@ def fit(
         hooks,
         _start_random(model, seed),
         shuffle,
-        show,
+        shown(progress, epochs),
     )
     options: dict[str, Any] = {"batch_size": batch_size, "shuffle": shuffle, "drop_last": drop_last, "seed": seed}
     if saved is not None or any(isinstance(hook, Checkpoint) for hook in hooks):
         options.update(steps_per_epoch=steps_per_epoch, metrics=sorted(metrics or ()))
         run.kind = described(step, data, validation, options)
-    model.zero_grad()  # an earlier step may have been broken off half-way
-    try:
-        run.begin(saved)
-        while run.history.epochs < epochs and not run.stopped:
-            run.epoch(epochs)
-    except KeyboardInterrupt:
-        _interrupted(model, run.history)
-    finally:
-        run.step.optimizer.ahead(0)
-        show.close()
-    for hook in hooks:
-        hook.on_train_end(model, run.history)
-    return run.history
+    return run.train(epochs, saved)
 
 
 def evaluate(
@@ -192,10 +178,3 @@ def _start_random(model: Layer, seed: int | None) -> np.random.Generator:
     for number, layer in enumerate(layer for layer in model.modules() if hasattr(layer, "reseed")):
         layer.reseed(int(seed), number)
     return np.random.default_rng(seed)
-
-
-def _interrupted(model: Layer, history: History) -> None:
-    history.interrupted = True
-    history._drop_unfinished()
-    model.zero_grad()  # a backward pass may have been broken off
-    warnings.warn(f"fit: interrupted after {history.epochs} epochs; the model keeps what it learned", stacklevel=3)

@@ -27,10 +27,11 @@ class Run:
         validating: Pass | None,
         metrics: dict[str, Metric],
         hooks: list[Callback],
-        rng: np.random.Generator,
+        rng: Any,
         shuffle: bool,
         show: Silent,
     ) -> None:
+        """rng: NumPy's Generator, or what else has its `permutation` if no checkpoint is to be written."""
         self.step, self.training, self.validating, self.metrics = step, training, validating, metrics
         self.hooks, self.rng, self.shuffle, self.show = hooks, rng, shuffle, show
         self.listening = [hook for hook in hooks if type(hook).on_batch_end is not Callback.on_batch_end]
@@ -42,6 +43,33 @@ class Run:
         self._means = Means(step.loss)  # of the epoch in progress
         self._random: Any = None  # the generator as it was when the epoch began
         self._seconds = 0.0  # of training in this epoch
+
+    def train(self, epochs: int, saved: dict[str, Any] | None = None) -> History:
+        """Train until there are so many epochs, a callback ends it, or Ctrl-C does, of which a warning tells.
+
+        saved: the state of a run with which to go on.
+        """
+        model = self.step.model
+        model.zero_grad()  # an earlier step may have been broken off half-way
+        try:
+            self.begin(saved)
+            while self.history.epochs < epochs and not self.stopped:
+                self.epoch(epochs)
+        except KeyboardInterrupt:
+            self._interrupted()
+        finally:
+            self.step.optimizer.ahead(0)
+            self.show.close()
+        for hook in self.hooks:
+            hook.on_train_end(model, self.history)
+        return self.history
+
+    def _interrupted(self) -> None:
+        self.history.interrupted = True
+        self.history._drop_unfinished()
+        self.step.model.zero_grad()  # a backward pass may have been broken off
+        what = f"fit: interrupted after {self.history.epochs} epochs; the model keeps what it learned"
+        warnings.warn(what, stacklevel=4)
 
     def begin(self, saved: dict[str, Any] | None) -> None:
         """Call the callbacks; go on where a checkpoint was written."""
@@ -60,10 +88,10 @@ class Run:
         self._train()
         means, after = self._means.values(), self._validate()
         if self.training.obstacle != known:
-            warnings.warn(f"fit: steps run from Python, which is slower: {self.training.obstacle}", stacklevel=3)
+            warnings.warn(f"fit: steps run from Python, which is slower: {self.training.obstacle}", stacklevel=4)
         self.history._add(means, after, self._seconds)
         if not np.isfinite(means["loss"]):
-            warnings.warn(f"fit: the loss is {means['loss']}; a smaller learning rate may help", stacklevel=3)
+            warnings.warn(f"fit: the loss is {means['loss']}; a smaller learning rate may help", stacklevel=4)
         self.show.end({**means, **{f"val_{name}": value for name, value in after.items()}}, self._seconds)
         self._means, self._seconds = Means(self.step.loss), 0.0
         ends = [hook.on_epoch_end(self.step.model, self.history) for hook in self.hooks]  # every hook is called
