@@ -10,11 +10,12 @@ import os
 import warnings
 from contextlib import AbstractContextManager
 from importlib.machinery import PathFinder
+from typing import Any
 
 import numpy as np
 
 from . import cpu
-from .kernel import Array, Backend, Kernel, Target, active, set_default, using
+from .kernel import Array, Backend, Kernel, Target, active, device_backend, is_array, set_default, using
 from .reference import ReferenceBackend
 from .table import TABLE
 
@@ -80,8 +81,36 @@ def changed() -> None:
         _runtime.changed()
 
 
-def aligned_zeros(size: int, dtype: str) -> Array:
+def device_of(a: Any) -> str:
+    """Where an array is: ``"cpu"`` or ``"cuda"``."""
+    backend = device_backend(a)
+    return "cpu" if backend is None else backend.name
+
+
+def to_device(a: Any, device: str) -> Any:
+    """The array where it is, if that is the device, ``"cpu"`` or ``"cuda"``; else a copy there.
+
+    Raises ValueError for another name; ImportError and RuntimeError, which say what is missing, without a GPU.
+    """
+    if device == "cpu":
+        return np.asarray(a)
+    if device != "cuda":
+        raise ValueError(f"expected device 'cpu' or 'cuda', got {device!r}")
+    return a if device_of(a) == device else _cuda().DeviceArray.of(a)
+
+
+def _cuda() -> Any:
+    from . import cuda  # which brings Numba
+
+    cuda.check_device()
+    return cuda
+
+
+def aligned_zeros(size: int, dtype: str, device: str = "cpu") -> Array:
     """A flat array of zeros that begins at a multiple of 64 bytes, for parameters and what goes with them."""
+    if device != "cpu":
+        zeros: Array = to_device(np.zeros(size, dtype), device)
+        return zeros
     itemsize = np.dtype(dtype).itemsize
     raw = np.zeros(size * itemsize + 64, np.uint8)
     start = -raw.ctypes.data % 64
@@ -97,8 +126,11 @@ __all__ = [
     "aligned_zeros",
     "backends",
     "changed",
+    "device_of",
     "get_num_threads",
+    "is_array",
     "isa",
     "set_num_threads",
+    "to_device",
     "use_backend",
 ]

@@ -42,6 +42,7 @@ class Arg:
     optional: bool = False
     inout: bool = False
     adds: bool = False  #: an output that native kernels can add to by themselves
+    host: bool = False  #: an array of NumPy's also where the others are on a device: a few numbers that Python sees
     values: Callable[[np.random.Generator, tuple[int, ...], Mapping[str, int]], Any] | None = None
 
 
@@ -74,6 +75,9 @@ class Plan:
     floats: tuple[float, ...]
     out_shapes: tuple[tuple[int, ...], ...]
     out_dtypes: tuple[str, ...]
+    device: Backend | None = (
+        None  #: what computes it where the arrays are on a device, not where the host's backends are
+    )
     bound: dict[str, Any] = field(default_factory=dict)  #: by instruction set, what the native backend made of it
 
 
@@ -107,6 +111,17 @@ def active() -> Backend:
     return _active.get(_default)
 
 
+def device_backend(a: Any) -> Backend | None:
+    """What computes kernels on an array that is on a device; None for one of the host's."""
+    found: Backend | None = getattr(type(a), "backend", None)
+    return found
+
+
+def is_array(a: Any) -> bool:
+    """Whether it is an array that kernels take: NumPy's, or one on a device."""
+    return isinstance(a, np.ndarray) or device_backend(a) is not None
+
+
 @contextmanager
 def using(backend: Backend) -> Iterator[None]:
     """Run kernels on `backend` within a ``with`` block, in this thread or task only."""
@@ -131,6 +146,12 @@ class _Observed:
         """Compute one call, as the backend does."""
         self._tell(plan)
         return self._backend.run(plan, inputs, params, out)
+
+
+def _on(device: Backend) -> Backend:
+    """A device's backend, observed where the active one is."""
+    backend = active()
+    return _Observed(device, backend._tell) if isinstance(backend, _Observed) else device
 
 
 def observing(tell: Callable[[Plan], Any]) -> AbstractContextManager[None]:
@@ -184,14 +205,15 @@ class Kernel:
         out: one target for each output (for one output, the target itself); see `Target`.
         Returns the output, a tuple where the row has several, None where it has none.
         """
-        key = (*[None if a is None else (a.shape, a.dtype) for a in inputs], *params.items())
+        key = (type(inputs[0]), *[None if a is None else (a.shape, a.dtype) for a in inputs], *params.items())
         plan = self._plans.get(key)
         if plan is None:
             plan = self._remember(key, self.plan(inputs, params))
         targets = out if len(self.outputs) > 1 and out is not None else (out,) * len(self.outputs)
         if not isinstance(targets, tuple | list) or len(targets) != len(self.outputs):
             raise TypeError(f"{self.name}: out has one target for each of {len(self.outputs)} outputs, got {out!r}")
-        results = active().run(plan, inputs, params, targets)  # type: ignore[arg-type]
+        backend = active() if plan.device is None else _on(plan.device)
+        results = backend.run(plan, inputs, params, targets)  # type: ignore[arg-type]
         return results if len(results) > 1 else results[0] if results else None
 
     def _remember(self, key: Any, plan: Plan) -> Plan:
@@ -216,7 +238,7 @@ class Kernel:
         shapes = tuple(self._shape(arg, inputs, dims) for arg in self.outputs)
         dtypes = tuple(self._dtype(arg, inputs, real) for arg in self.outputs)
         floats = tuple(float(params[name]) for name in self.floats)
-        return Plan(self, dims, real or "float32", ints, floats, shapes, dtypes)
+        return Plan(self, dims, real or "float32", ints, floats, shapes, dtypes, device_backend(inputs[0]))
 
     def _check_call(self, inputs: Sequence[Array | None], params: Mapping[str, Any]) -> None:
         if len(inputs) != len(self.inputs) or set(params) != {*self.ints, *self.floats}:
