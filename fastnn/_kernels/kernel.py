@@ -132,6 +132,10 @@ def using(backend: Backend) -> Iterator[None]:
         _active.reset(token)
 
 
+#: Names the layer, loss or optimizer that calls a kernel now, for errors; the layers set it.
+where: Callable[[], str] = str
+
+
 class _Observed:
     """A backend that tells of each call; one cannot record on it."""
 
@@ -213,7 +217,11 @@ class Kernel:
         if not isinstance(targets, tuple | list) or len(targets) != len(self.outputs):
             raise TypeError(f"{self.name}: out has one target for each of {len(self.outputs)} outputs, got {out!r}")
         backend = active() if plan.device is None else _on(plan.device)
-        results = backend.run(plan, inputs, params, targets)  # type: ignore[arg-type]
+        try:
+            results = backend.run(plan, inputs, params, targets)  # type: ignore[arg-type]
+        except TypeError:
+            self._check_places(inputs)
+            raise
         return results if len(results) > 1 else results[0] if results else None
 
     def _remember(self, key: Any, plan: Plan) -> Plan:
@@ -225,6 +233,7 @@ class Kernel:
     def plan(self, inputs: Sequence[Array | None], params: Mapping[str, Any]) -> Plan:
         """Check shapes, dtypes and parameters against the row and bind every size."""
         self._check_call(inputs, params)
+        self._check_places(inputs)
         dims: Dims = {}
         real = ""
         for arg, value in zip(self.inputs, inputs, strict=True):
@@ -239,6 +248,17 @@ class Kernel:
         dtypes = tuple(self._dtype(arg, inputs, real) for arg in self.outputs)
         floats = tuple(float(params[name]) for name in self.floats)
         return Plan(self, dims, real or "float32", ints, floats, shapes, dtypes, device_backend(inputs[0]))
+
+    def _check_places(self, inputs: Sequence[Any]) -> None:
+        """Raise a TypeError that names the argument unless all arrays are where the first one is."""
+        first = device_backend(inputs[0])
+        for arg, value in zip(self.inputs, inputs, strict=True):
+            if value is not None and not arg.host and device_backend(value) is not first:
+                found = [("cpu" if a is None else a.name) for a in (first, device_backend(value))]
+                raise TypeError(
+                    f"{self.name}: {self.inputs[0].name} is on {found[0]}, {arg.name} on {found[1]}; "
+                    "model.to(device) and to_device(array, device) move them"
+                )
 
     def _check_call(self, inputs: Sequence[Array | None], params: Mapping[str, Any]) -> None:
         if len(inputs) != len(self.inputs) or set(params) != {*self.ints, *self.floats}:
