@@ -115,7 +115,10 @@ class Pass:
         drop_last: bool = False,
         device: str = "cpu",
     ) -> None:
-        """body: from a batch's slots to its loss and how many were right; context: of `Replayer`; device: the model's."""
+        """body: from a batch's slots to its loss and how many were right; context: of `Replayer`.
+
+        device: where the model is.
+        """
         arrays = data.slots if isinstance(data, Arrays) else ()
         self.data, self._arrays, self._loss, self._body, self._size = data, arrays, loss, body, batch_size
         samples = data.samples or 0
