@@ -104,10 +104,12 @@ if SIMULATED:
 
 else:
 
+    WARPS = BLOCK // WARP  # the size of shared memory must be one number
+
     @device
     def block_sum(value: float) -> float:
         """The sum of all threads' values, in float64, at thread 0; every thread of a block of BLOCK has to call it."""
-        shared = cuda.shared.array(BLOCK // WARP, "float64")
+        shared = cuda.shared.array(WARPS, "float64")
         lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
         total = float(value)
         distance = WARP // 2
@@ -119,7 +121,7 @@ else:
         cuda.syncthreads()
         total = 0.0
         if cuda.threadIdx.x == 0:
-            for i in range(BLOCK // WARP):
+            for i in range(WARPS):
                 total += shared[i]
         cuda.syncthreads()  # before another sum uses the same memory
         return total
