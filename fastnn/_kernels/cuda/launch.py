@@ -103,7 +103,6 @@ if SIMULATED:
         return total
 
 else:
-
     WARPS = BLOCK // WARP  # the size of shared memory must be one number
 
     @device
