@@ -2,7 +2,7 @@
 
 from . import data, init, plots, text
 from ._errors import DTypeError, ShapeError
-from ._kernels import get_num_threads, set_num_threads, use_backend
+from ._kernels import get_num_threads, set_num_threads, to_device, use_backend
 from .checkpoint import CheckpointError, load, save
 from .custom import elementwise, elementwise_loss, elementwise_optimizer
 from .gradcheck import GradientError, gradcheck, numerical_gradient
@@ -190,5 +190,6 @@ __all__ = [
     "save",
     "set_num_threads",
     "text",
+    "to_device",
     "use_backend",
 ]

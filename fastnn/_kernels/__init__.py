@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from importlib.machinery import PathFinder
 from typing import Any
@@ -99,6 +100,16 @@ def to_device(a: Any, device: str) -> Any:
     return a if device_of(a) == device else _cuda().DeviceArray.of(a)
 
 
+def fits(arrays: Iterable[Array], device: str) -> bool:
+    """Whether there is room for copies of these on a device: they may take half of the memory that is free there."""
+    return device == "cpu" or 2 * sum(a.nbytes for a in arrays) <= _cuda().free_memory()
+
+
+def check_device(device: str) -> None:
+    """Raise what `to_device` raises for a device that is not there."""
+    to_device(np.zeros(0), device)
+
+
 def _cuda() -> Any:
     from . import cuda  # which brings Numba
 
@@ -126,7 +137,9 @@ __all__ = [
     "aligned_zeros",
     "backends",
     "changed",
+    "check_device",
     "device_of",
+    "fits",
     "get_num_threads",
     "is_array",
     "isa",

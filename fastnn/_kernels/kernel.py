@@ -22,6 +22,7 @@ Target = None | bool | Array | tuple[Array, bool]
 
 REAL = ("float32", "float64")
 _PLANS_PER_KERNEL = 1024
+_HOST = np.ndarray  #: the type that most arrays are of
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,6 @@ class Plan:
     floats: tuple[float, ...]
     out_shapes: tuple[tuple[int, ...], ...]
     out_dtypes: tuple[str, ...]
-    device: Backend | None = (
-        None  #: what computes it where the arrays are on a device, not where the host's backends are
-    )
     bound: dict[str, Any] = field(default_factory=dict)  #: by instruction set, what the native backend made of it
 
 
@@ -132,6 +130,10 @@ def using(backend: Backend) -> Iterator[None]:
         _active.reset(token)
 
 
+#: Names the layer, loss or optimizer that calls a kernel now, for errors; the layers set it.
+where: Callable[[], str] = str
+
+
 class _Observed:
     """A backend that tells of each call; one cannot record on it."""
 
@@ -148,9 +150,11 @@ class _Observed:
         return self._backend.run(plan, inputs, params, out)
 
 
-def _on(device: Backend) -> Backend:
-    """A device's backend, observed where the active one is."""
-    backend = active()
+def _backend_for(a: Any) -> Backend:
+    """What computes a call whose first array this is: on a device its backend, observed where the active one is."""
+    device, backend = device_backend(a), active()
+    if device is None:
+        return backend
     return _Observed(device, backend._tell) if isinstance(backend, _Observed) else device
 
 
@@ -205,15 +209,19 @@ class Kernel:
         out: one target for each output (for one output, the target itself); see `Target`.
         Returns the output, a tuple where the row has several, None where it has none.
         """
-        key = (type(inputs[0]), *[None if a is None else (a.shape, a.dtype) for a in inputs], *params.items())
+        key = (*[None if a is None else (a.shape, a.dtype) for a in inputs], *params.items())
         plan = self._plans.get(key)
         if plan is None:
             plan = self._remember(key, self.plan(inputs, params))
         targets = out if len(self.outputs) > 1 and out is not None else (out,) * len(self.outputs)
         if not isinstance(targets, tuple | list) or len(targets) != len(self.outputs):
             raise TypeError(f"{self.name}: out has one target for each of {len(self.outputs)} outputs, got {out!r}")
-        backend = active() if plan.device is None else _on(plan.device)
-        results = backend.run(plan, inputs, params, targets)  # type: ignore[arg-type]
+        backend = active() if type(inputs[0]) is _HOST else _backend_for(inputs[0])
+        try:
+            results = backend.run(plan, inputs, params, targets)  # type: ignore[arg-type]
+        except TypeError:
+            self._check_places(inputs)
+            raise
         return results if len(results) > 1 else results[0] if results else None
 
     def _remember(self, key: Any, plan: Plan) -> Plan:
@@ -238,7 +246,18 @@ class Kernel:
         shapes = tuple(self._shape(arg, inputs, dims) for arg in self.outputs)
         dtypes = tuple(self._dtype(arg, inputs, real) for arg in self.outputs)
         floats = tuple(float(params[name]) for name in self.floats)
-        return Plan(self, dims, real or "float32", ints, floats, shapes, dtypes, device_backend(inputs[0]))
+        return Plan(self, dims, real or "float32", ints, floats, shapes, dtypes)
+
+    def _check_places(self, inputs: Sequence[Any]) -> None:
+        """Raise a TypeError that names the argument unless all arrays are where the first one is."""
+        first = device_backend(inputs[0])
+        for arg, value in zip(self.inputs, inputs, strict=True):
+            if value is not None and not arg.host and device_backend(value) is not first:
+                found = [("cpu" if a is None else a.name) for a in (first, device_backend(value))]
+                raise TypeError(
+                    f"{self.name}: {self.inputs[0].name} is on {found[0]}, {arg.name} on {found[1]}; "
+                    "model.to(device) and to_device(array, device) move them"
+                )
 
     def _check_call(self, inputs: Sequence[Array | None], params: Mapping[str, Any]) -> None:
         if len(inputs) != len(self.inputs) or set(params) != {*self.ints, *self.floats}:

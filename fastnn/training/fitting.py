@@ -118,7 +118,7 @@ def fit(
     show = shown(progress, epochs)
     run = Run(
         step,
-        Pass(step, data, loss, step, batch_size, drop_last),
+        Pass(step, data, loss, step, batch_size, drop_last, model.device),
         None if validation is None else evaluation(model, validation, loss, _EVALUATED_AT_ONCE),
         dict(metrics or {}),
         hooks,

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from ..._errors import DTypeError, ShapeError
+from .. import kernel
 from ..kernel import Arg, Plan, Target
 from ..table import TABLE
 from . import activation, branches, layout, linear
 from .array import DeviceArray, move
-from .launch import check_device
+from .launch import check_device, free_memory
 
 _FAMILIES = (linear, activation, branches, layout)
 #: The function of each row that has one, which has the row's name.
@@ -63,14 +64,15 @@ class CudaBackend:
             if into is None and not arg.optional:
                 raise TypeError(f"{row.name}: {arg.name} cannot be left out")
         self._function(plan)(*written, *given, dims=plan.dims, **params)
-        for target, value, added in late:
-            move(target, value, added)
+        for place, value, added in late:
+            move(place, value, added)
         return tuple(results)
 
     def _function(self, plan: Plan) -> Callable[..., None]:
         name = plan.kernel.name
         if name not in FUNCTIONS:
-            raise NotImplementedError(f'no CUDA kernel for {name!r} yet; model.to("cpu")')
+            caller = kernel.where()
+            raise NotImplementedError(f'{caller + ": " if caller else ""}no CUDA kernel for {name!r}; model.to("cpu")')
         return FUNCTIONS[name]
 
 
@@ -134,12 +136,12 @@ def _copy(plan: Plan, x: DeviceArray, params: Mapping[str, Any], target: Target)
     if np.may_share_memory(x.shadow, into.shadow):
         x = x.copy()
     move(into, x)
-    for target, value, added in late:
-        move(target, value, added)
+    for place, value, added in late:
+        move(place, value, added)
     return result
 
 
 BACKEND = CudaBackend()
 DeviceArray.backend = BACKEND
 
-__all__ = ["BACKEND", "FUNCTIONS", "CudaBackend", "DeviceArray", "check_device"]
+__all__ = ["BACKEND", "FUNCTIONS", "CudaBackend", "DeviceArray", "check_device", "free_memory"]

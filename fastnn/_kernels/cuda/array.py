@@ -55,11 +55,13 @@ class DeviceArray:
 
     @property
     def shape(self) -> Shape:
-        return self.shadow.shape
+        shape: Shape = self.shadow.shape
+        return shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return self.shadow.dtype
+        dtype: np.dtype[Any] = self.shadow.dtype
+        return dtype
 
     @property
     def ndim(self) -> int:
@@ -90,6 +92,11 @@ class DeviceArray:
 
     def __repr__(self) -> str:
         return f"{np.asarray(self)!r} on {self.backend.name}"
+
+    def __eq__(self, other: object) -> bool:
+        raise TypeError("kernels compute on a GPU: to compare such an array, take a copy by np.asarray(a)")
+
+    __hash__ = object.__hash__
 
     # --- views ----------------
 
@@ -217,9 +224,9 @@ def _axes(a: Array) -> list[int]:
 
 def _laid(flat: Array, shape: Shape, order: Sequence[int] | None) -> Array:
     """Flat memory as an array of this shape that lies in this order."""
-    if order is None:
-        return flat.reshape(shape)
-    return flat.reshape([shape[axis] for axis in order]).transpose(np.argsort(order))
+    order = range(len(shape)) if order is None else order
+    laid: Array = flat.reshape([shape[axis] for axis in order]).transpose(np.argsort(order))
+    return laid
 
 
 # --- copies on the device ---------------------------------------------------------------------------------------------

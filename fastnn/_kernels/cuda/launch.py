@@ -50,13 +50,23 @@ def kernel(*signatures: str) -> Callable[[Callable[..., None]], Any]:
     return define
 
 
+def device(function: Callable[..., Any]) -> Any:
+    """Make a function that kernels can call."""
+    return cuda.jit(device=True)(function)
+
+
+def free_memory() -> float:
+    """Bytes that are free on the GPU; infinity on the simulator."""
+    return float(cuda.current_context().get_memory_info()[0])
+
+
 def check_device() -> None:
     """Raise RuntimeError, which says what was looked for, unless there is a GPU (or the simulator of one)."""
     if not cuda.is_available():
         reason = " ".join(str(cuda.cuda_error() or "the driver finds none").split())
         raise RuntimeError(
-            "device 'cuda': no NVIDIA GPU can be used here. Looked for: NVIDIA's driver (libcuda, nvcuda.dll), and a GPU "
-            f"that it and CUDA_VISIBLE_DEVICES show. Numba says: {reason}. The same model runs on device 'cpu'"
+            "device 'cuda': no NVIDIA GPU can be used here. Looked for: NVIDIA's driver (libcuda, nvcuda.dll), and "
+            f"a GPU that it and CUDA_VISIBLE_DEVICES show. Numba says: {reason}. The same model runs on device 'cpu'"
         )
 
 
@@ -79,7 +89,7 @@ def parts(n: int) -> int:
 
 if SIMULATED:
 
-    @cuda.jit(device=True)
+    @device
     def block_sum(value: float) -> float:
         """The sum of all threads' values, in float64, at thread 0; every thread of a block of BLOCK has to call it."""
         shared = cuda.shared.array(BLOCK, "float64")
@@ -96,7 +106,7 @@ else:
 
     WARPS = BLOCK // WARP  # the size of shared memory must be one number
 
-    @cuda.jit(device=True)
+    @device
     def block_sum(value: float) -> float:
         """The sum of all threads' values, in float64, at thread 0; every thread of a block of BLOCK has to call it."""
         shared = cuda.shared.array(WARPS, "float64")
