@@ -21,11 +21,40 @@ from ..._errors import DTypeError, ShapeError
 from .. import kernel
 from ..kernel import Arg, Plan, Target
 from ..table import TABLE
-from . import activation, branches, clip, custom, layout, linear, loss, norm, optim, pointwise
+from . import (
+    activation,
+    augment,
+    branches,
+    clip,
+    custom,
+    dropout,
+    embedding,
+    layout,
+    linear,
+    loss,
+    norm,
+    optim,
+    pointwise,
+    pooling,
+)
 from .array import DeviceArray, move
 from .launch import check_device, free_memory
 
-_FAMILIES = (linear, activation, branches, loss, optim, layout, norm, pointwise, clip)
+_FAMILIES = (
+    linear,
+    pooling,
+    activation,
+    branches,
+    dropout,
+    loss,
+    optim,
+    layout,
+    augment,
+    norm,
+    pointwise,
+    clip,
+    embedding,
+)
 #: The function of each row that has one, which has the row's name.
 FUNCTIONS: dict[str, Callable[..., None]] = {
     name: function for family in _FAMILIES for name, function in vars(family).items() if name in TABLE
