@@ -167,6 +167,7 @@ class Made(Protocol):
     """What computes a row that is in no table: one made from a user's function (see `jit`)."""
 
     native: str  #: the native kernel that goes through the arrays
+    program: Any  #: what is computed: a `jit.program.Program`
     arrays: int  #: how many of the call's arrays it goes through, the first ones
 
     def reference(self, *inputs: Any, **params: Any) -> Any:

@@ -12,6 +12,7 @@ Imported when a device is first asked for: ``import fastnn`` loads neither Numba
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,40 @@ from ..._errors import DTypeError, ShapeError
 from .. import kernel
 from ..kernel import Arg, Plan, Target
 from ..table import TABLE
-from . import activation, branches, layout, linear
+from . import (
+    activation,
+    augment,
+    branches,
+    clip,
+    custom,
+    dropout,
+    embedding,
+    layout,
+    linear,
+    loss,
+    norm,
+    optim,
+    pointwise,
+    pooling,
+)
 from .array import DeviceArray, move
 from .launch import check_device, free_memory
 
-_FAMILIES = (linear, activation, branches, layout)
+_FAMILIES = (
+    linear,
+    pooling,
+    activation,
+    branches,
+    dropout,
+    loss,
+    optim,
+    layout,
+    augment,
+    norm,
+    pointwise,
+    clip,
+    embedding,
+)
 #: The function of each row that has one, which has the row's name.
 FUNCTIONS: dict[str, Callable[..., None]] = {
     name: function for family in _FAMILIES for name, function in vars(family).items() if name in TABLE
@@ -69,7 +99,9 @@ class CudaBackend:
         return tuple(results)
 
     def _function(self, plan: Plan) -> Callable[..., None]:
-        name = plan.kernel.name
+        name, made = plan.kernel.name, plan.kernel.made
+        if made is not None:
+            return partial(custom.compute, made)
         if name not in FUNCTIONS:
             caller = kernel.where()
             raise NotImplementedError(f'{caller + ": " if caller else ""}no CUDA kernel for {name!r}; model.to("cpu")')

@@ -7,11 +7,43 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numba import cuda
+from numba.cuda.cudadrv.driver import CudaAPIError
 
 from ..kernel import Array
 from .launch import kernel, over
 
 Shape = tuple[int, ...]
+
+
+class _Memory:
+    """A flat array of Numba's, which is kept for the next one of its size when the last view of it is gone.
+
+    To ask the driver for memory takes longer than most kernels. All kernels run one after the other, on one stream, so
+    that those which still read it are done before the next one writes to it.
+    """
+
+    __slots__ = ("array",)
+
+    kept: ClassVar[dict[tuple[int, str], list[Any]]] = {}  #: by size and dtype
+
+    def __init__(self, size: int, dtype: np.dtype[Any]) -> None:
+        try:
+            self.array = self.kept[size, dtype.str].pop()
+        except (KeyError, IndexError):
+            self.array = self._new(size, dtype)
+
+    def _new(self, size: int, dtype: np.dtype[Any]) -> Any:
+        try:
+            return cuda.device_array(size, dtype)
+        except CudaAPIError:  # no memory is left, but for what is kept
+            if not self.kept:
+                raise
+            self.kept.clear()
+            return cuda.device_array(size, dtype)
+
+    def __del__(self) -> None:
+        if hasattr(self, "array"):
+            self.kept.setdefault((self.array.size, self.array.dtype.str), []).append(self.array)
 
 
 class DeviceArray:
@@ -24,20 +56,20 @@ class DeviceArray:
     it takes none: each view of one is a view of the other.
     """
 
-    __slots__ = ("__weakref__", "_base", "memory", "shadow")
+    __slots__ = ("__weakref__", "_base", "_memory", "shadow")
 
     backend: ClassVar[Any]  #: what computes kernels on such arrays
 
-    def __init__(self, memory: Any, base: Array, shadow: Array) -> None:
-        """memory: a flat array of Numba's; base: a flat array of NumPy's of the same size; shadow: a view of base."""
-        self.memory, self._base, self.shadow = memory, base, shadow
+    def __init__(self, memory: _Memory, base: Array, shadow: Array) -> None:
+        """base: a flat array of NumPy's as large as the memory; shadow: a view of it."""
+        self._memory, self._base, self.shadow = memory, base, shadow
 
     @classmethod
     def empty(cls, shape: Shape, dtype: Any, order: Sequence[int] | None = None) -> DeviceArray:
         """A new array of any numbers; order: its axes from the outermost to the innermost in memory."""
         size = int(np.prod(shape, dtype=np.int64))
         base = np.empty(size, dtype)
-        return cls(cuda.device_array(size, base.dtype), base, _laid(base, shape, order))
+        return cls(_Memory(size, base.dtype), base, _laid(base, shape, order))
 
     @classmethod
     def of(cls, values: Any) -> DeviceArray:
@@ -101,7 +133,7 @@ class DeviceArray:
     # --- views ----------------
 
     def _view(self, shadow: Array) -> DeviceArray:
-        return DeviceArray(self.memory, self._base, shadow)
+        return DeviceArray(self._memory, self._base, shadow)
 
     def __getitem__(self, key: Any) -> DeviceArray:
         """A view: of slices and whole numbers, not of arrays of indices."""
@@ -127,6 +159,11 @@ class DeviceArray:
         return self._view(self.shadow.T)
 
     # --- memory ----------------
+
+    @property
+    def memory(self) -> Any:
+        """The flat array of Numba's in which it lies."""
+        return self._memory.array
 
     def flat(self, order: Sequence[int] | None = None) -> Any:
         """The numbers as they lie in memory, a flat array of Numba's, if they do so in this order of axes; else None.

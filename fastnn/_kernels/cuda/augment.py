@@ -57,7 +57,9 @@ def random_crop(y: Any, x: Any, key: Any, *, size: Pair, padding: Pair, fill: fl
     _crop(y, x, key, padding, fill, False, dims)
 
 
-def random_crop_backward(dx: Any, dy: Any, key: Any, *, size: Pair, padding: Pair, input_size: Pair, dims: Sizes) -> None:
+def random_crop_backward(
+    dx: Any, dy: Any, key: Any, *, size: Pair, padding: Pair, input_size: Pair, dims: Sizes
+) -> None:
     """Each window's gradient where the window was; 0 elsewhere."""
     _crop(dx, dy, key, padding, 0.0, True, dims)
 

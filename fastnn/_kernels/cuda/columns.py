@@ -88,5 +88,3 @@ def column_sums(total: Any, a: Any, R: int, C: int) -> None:
     _sums[blocks, threads](parts, a, R, C)
     if blocks[1] > 1:
         added(total, parts, blocks[1])
-
-

@@ -22,6 +22,7 @@ SIMULATED = bool(config.ENABLE_CUDASIM)
 WARP = 32
 BLOCK = 4 if SIMULATED else 256  #: threads of a block in kernels over one index; a power of two
 MOST_BLOCKS = 2 if SIMULATED else 4096
+MOST_TILES = 1 if SIMULATED else 65535  #: blocks along a side of a grid of tiles; no GPU takes more
 PARTS = 2 if SIMULATED else 256  #: blocks of the first of two passes of a sum, at most; see `parts`
 
 
@@ -77,9 +78,10 @@ def over(kernel: Any, n: int, *args: Any, blocks: int = MOST_BLOCKS) -> None:
 
 
 def tiles(kernel: Any, rows: int, columns: int, size: int, *args: Any) -> None:
-    """Launch a kernel with a block of size × size threads, (x, y), for each tile of a matrix, (columns, rows)."""
+    """Launch a kernel over the tiles of a matrix, in blocks of size × size threads: x along a row, y down a column."""
     if rows and columns:
-        kernel[(-(-columns // size), -(-rows // size)), (size, size)](*args)
+        grid = min(MOST_TILES, -(-columns // size)), min(MOST_TILES, -(-rows // size))
+        kernel[grid, (size, size)](*args)
 
 
 def parts(n: int) -> int:
@@ -103,7 +105,6 @@ if SIMULATED:
         return total
 
 else:
-
     WARPS = BLOCK // WARP  # the size of shared memory must be one number
 
     @device

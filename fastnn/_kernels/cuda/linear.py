@@ -47,21 +47,24 @@ def _product(
     a_tile = cuda.shared.array((TILE, TILE), a.dtype)
     b_tile = cuda.shared.array((TILE, TILE), b.dtype)
     i, j = cuda.threadIdx.y, cuda.threadIdx.x
-    m, n = cuda.blockIdx.y * TILE + i, cuda.blockIdx.x * TILE + j
-    total = zero = c.dtype.type(0)
-    for k in range(0, K, TILE):
-        a_tile[i, j] = a[m * steps[0] + (k + j) * steps[1]] if m < M and k + j < K else zero
-        b_tile[i, j] = b[(k + i) * steps[2] + n * steps[3]] if k + i < K and n < N else zero
-        cuda.syncthreads()
-        for s in range(min(TILE, K - k)):
-            total += a_tile[i, s] * b_tile[s, j]
-        cuda.syncthreads()
-    if m < M and n < N:
-        if has_bias:
-            total += bias[n]
-        if relu and total <= zero:  # NaN passes
+    zero = c.dtype.type(0)
+    for row in range(cuda.blockIdx.y * TILE, M, cuda.gridDim.y * TILE):
+        for column in range(cuda.blockIdx.x * TILE, N, cuda.gridDim.x * TILE):
+            m, n = row + i, column + j
             total = zero
-        c[m * N + n] = total
+            for k in range(0, K, TILE):
+                a_tile[i, j] = a[m * steps[0] + (k + j) * steps[1]] if m < M and k + j < K else zero
+                b_tile[i, j] = b[(k + i) * steps[2] + n * steps[3]] if k + i < K and n < N else zero
+                cuda.syncthreads()
+                for s in range(min(TILE, K - k)):
+                    total += a_tile[i, s] * b_tile[s, j]
+                cuda.syncthreads()
+            if m < M and n < N:
+                if has_bias:
+                    total += bias[n]
+                if relu and total <= zero:  # NaN passes
+                    total = zero
+                c[m * N + n] = total
 
 
 @kernel("T[::1], T[::1], int64, int64")

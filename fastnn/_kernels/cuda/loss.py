@@ -106,9 +106,7 @@ def _cross_entropy(
 
 
 @kernel("float64[::1], T[::1], T[::1], T[::1], T[::1], T[::1], int64, int64, int64, T, int64, int64")
-def _soft_cross_entropy(
-    loss, dscores, scores, target, sample_weight, weight, N, K, positions, smoothing, has, lanes
-):
+def _soft_cross_entropy(loss, dscores, scores, target, sample_weight, weight, N, K, positions, smoothing, has, lanes):
     T = scores.dtype.type
     shared = cuda.shared.array(BLOCK, scores.dtype)
     divisor = of_thread_0(block_sum(_weights(sample_weight, N, positions, has)))
@@ -386,7 +384,9 @@ def count_agreeing(
     """As `count_correct`, the label of a row being where its target is largest."""
     S, K, none = dims["S"], dims["K"], nothing("bool")
     has = given({_AMONG: among, _RIGHT: right})
-    _launch(_count_agreeing, count, S, K, or_else(right, none), scores, target, or_else(among, none), S, K, positions, has)
+    _launch(
+        _count_agreeing, count, S, K, or_else(right, none), scores, target, or_else(among, none), S, K, positions, has
+    )
 
 
 __all__ = [

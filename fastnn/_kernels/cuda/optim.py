@@ -97,9 +97,7 @@ def adagrad(param: Any, grad: Any, sum: Any, hyper: Any, steps: Any, *, dims: Si
 
 
 @kernel("T[::1], T[::1], T[::1], T[::1], T[::1], int64, T, T, T, T, T, T, T, T, int64")
-def _adam(
-    param, grad, mean, square, largest, n, rate, shrink, rest1, beta2, rest2, root, eps, weight_decay, has
-):
+def _adam(param, grad, mean, square, largest, n, rate, shrink, rest1, beta2, rest2, root, eps, weight_decay, has):
     T = param.dtype.type
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
         g = _descent(param[i], grad[i], weight_decay, has)

@@ -65,8 +65,6 @@ def or_else(a: Any, other: Any) -> Any:
     return other if a is None else a
 
 
-
-
 @cache
 def nothing(dtype: str) -> Any:
     """An array to pass where there is none, and none other of its dtype."""
