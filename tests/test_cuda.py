@@ -30,6 +30,7 @@ from kernel_inputs import SPECIAL, Sample, dtypes, make, sample_id, shape_of, sp
 import fastnn as fn
 from bench.workloads import Workload
 from fastnn import _kernels as k
+from fastnn._kernels import table
 from fastnn._kernels.kernel import Kernel
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
@@ -60,18 +61,29 @@ def gpu(test: Any) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def _quick_simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The simulator waits for its threads by asking them without a pause; one makes it several times as fast."""
+def _better_simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The simulator waits for threads by asking them without a pause, which makes it several times as slow as it can be;
+    and two threads that come to shared memory at once may get two arrays."""
     if not SIMULATED:
         yield
         return
+    from numba.core import types
     from numba.cuda.simulator.kernel import BlockThread
+    from numba.cuda.simulator.kernelapi import FakeCUDAShared
+    from numba.np.numpy_support import as_dtype
 
     def is_alive(thread: Any) -> bool:
         time.sleep(0)
         return threading.Thread.is_alive(thread)
 
+    def array(shared: Any, shape: Any, dtype: Any) -> Any:
+        caller = sys._getframe(1)
+        place = caller.f_code.co_filename, caller.f_lineno  # in a block, one array for each line that asks
+        new = np.empty(shape, as_dtype(dtype) if isinstance(dtype, types.Type) else dtype)
+        return shared._allocations.setdefault(place, new)
+
     monkeypatch.setattr(BlockThread, "is_alive", is_alive)
+    monkeypatch.setattr(FakeCUDAShared, "array", array)
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-4)
     yield
@@ -81,11 +93,7 @@ def _quick_simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 # --- the contract -----------------------------------------------------------------------------------------------------
 
 #: Families without CUDA kernels.
-WITHOUT = {
-    name
-    for name in k.TABLE
-    if name.startswith(("recurrence", "attention", "linear_attention", "mix_steps", "zero_padding"))
-}
+WITHOUT = {row.name for family in (table.attention, table.linear_attention, table.recurrence) for row in family.ROWS}
 #: Rows of arrays that stay in the host's memory, and of the backend itself.
 HOST = {kernel.name for kernel in k.TABLE.values() if all(arg.host for arg in kernel.inputs)}
 MOST_WORK = 600 if SIMULATED else 1 << 40
@@ -150,6 +158,13 @@ def assert_as_reference(kernel: Kernel, inputs: Any, params: Any, dtype: str) ->
     for arg, a, e in zip(kernel.inputs, on_host(there), after, strict=True):
         if a is not None:
             contract.assert_close(f"{arg.name} afterwards", a, e, tolerance(kernel, dtype) if arg.inout else 0.0)
+
+
+@gpu
+def test_all_other_rows_have_cuda_kernels() -> None:
+    from fastnn._kernels.cuda import FUNCTIONS
+
+    assert k.TABLE.keys() - FUNCTIONS.keys() == WITHOUT | HOST | {"copy"}
 
 
 @gpu
@@ -638,11 +653,11 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     except Exception as error:
         pytest.skip(f"no NVVM: {error}")
 
-    def compiled(function: Any, signature: str, cc: tuple[int, int]) -> str:
+    def compiled(function: Any, signature: str, cc: tuple[int, int], **options: bool) -> str:
         # Device functions are compiled for the GPU that is there, which need not be.
         monkeypatch.setattr("numba.cuda.dispatcher.get_current_device", lambda: SimpleNamespace(compute_capability=cc))
         arguments, _ = sigutils.normalize_signature(signature)
-        found: str = cuda.compile_ptx(function, arguments, cc=cc)[0]
+        found: str = cuda.compile_ptx(function, arguments, cc=cc, **options)[0]
         return found
 
     yield compiled
@@ -656,19 +671,32 @@ def test_functions_of_ones_own_compile(compiler: Any, own: SimpleNamespace) -> N
         text, beside = custom.source(program)
         arrays = "float32[::1], " * len(program.arrays)
         signature = f"void({arrays}UniTuple(float64, {max(1, len(program.options))}), int64)"
-        assert ".entry" in compiler(custom.function(text, beside, "float32"), signature, (9, 0)), program.name
+        assert ".entry" in compiler(custom.function(text, beside, "float32"), signature, (9, 0), opt=False), (
+            program.name
+        )
 
 
-def test_every_kernel_compiles(compiler: Any) -> None:
+def compile_all(compiler: Any, cc: tuple[int, int], most: int | None, **options: bool) -> None:
     from fastnn._kernels.cuda.launch import KERNELS
 
     for function, signatures in KERNELS:
         assert signatures, function
-        for signature in signatures:
+        for signature in signatures[:most]:
             try:
-                assert ".entry" in compiler(function, signature, (9, 0))
+                assert ".entry" in compiler(function, signature, cc, **options)
             except Exception as error:
                 raise AssertionError(f"{function.__module__}.{function.__name__}: {signature}") from error
+
+
+def test_every_kernel_compiles(compiler: Any) -> None:
+    """For float32, without optimization, which takes most of the time."""
+    compile_all(compiler, (9, 0), 1, opt=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cc", [(7, 5), (8, 6), (9, 0)])
+def test_every_kernel_compiles_for_all_types(compiler: Any, cc: tuple[int, int]) -> None:
+    compile_all(compiler, cc, None)
 
 
 # --- where there is no GPU --------------------------------------------------------------------------------------------

@@ -161,9 +161,7 @@ def backward_data_kernel(pooled: bool) -> Any:
                 top, left = pixels[1, r] - tap // KW * DH, pixels[2, r] - tap % KW * DW
                 p, q = top // SH if SH > 1 else top, left // SW if SW > 1 else left
                 seen = k < K and 0 <= p < P and 0 <= q < Q and p * SH == top and q * SW == left
-                a[t % DEPTH, r] = (
-                    _gradient(dy, index, pixels[0, r], p, q, o, O, Q, MH, MW, pooled) if seen else T(0)
-                )
+                a[t % DEPTH, r] = _gradient(dy, index, pixels[0, r], p, q, o, O, Q, MH, MW, pooled) if seen else T(0)
             for c in range(t // DEPTH, COLUMNS, ROW_STEP):
                 seen = k < K and i0 + c < I
                 b[t % DEPTH, c] = weight[(tap * I + i0 + c) * O + o] if seen else T(0)
