@@ -15,7 +15,8 @@ from typing import Any
 from numba import cuda, int64
 
 from .columns import added, column_sums, first_row
-from .launch import SIMULATED, kernel, over
+from .launch import SIMULATED, device, kernel, over
+from .scratch import scratch
 from .sums import nothing, or_else
 
 Pair = tuple[int, int]
@@ -37,19 +38,19 @@ _SIZES = "UniTuple(int64, 18)"  #: see `sizes_of`
 
 
 def sizes_of(dims: Sizes, stride: Pair, padding: Pair, dilation: Pair, pool: Pair = (1, 1)) -> tuple[int, ...]:
-    """What kernels get: N C H W O I KH KW P Q, then stride, padding, dilation and pool size; P and Q as pooling sees."""
+    """What kernels get: N C H W O I KH KW P Q, then stride, padding, dilation and pool size."""
     return *(dims[s] for s in ("N", "C", "H", "W", "O", "I", "KH", "KW", "P", "Q")), *stride, *padding, *dilation, *pool
 
 
-@cuda.jit(device=True)
-def _clear(sums, zero):
+@device
+def _clear(sums: Any, zero: Any) -> Any:
     for i in range(RM):
         for j in range(RN):
             sums[i, j] = zero
 
 
-@cuda.jit(device=True)
-def _multiply(sums, a, b):
+@device
+def _multiply(sums: Any, a: Any, b: Any) -> Any:
     """A thread's numbers of the product of two tiles that all threads have filled; then they may be filled again."""
     tx, ty = cuda.threadIdx.x % TX, cuda.threadIdx.x // TX
     cuda.syncthreads()
@@ -60,12 +61,14 @@ def _multiply(sums, a, b):
     cuda.syncthreads()
 
 
-@cuda.jit(device=True)
-def _gradient(dy, index, image, p, q, o, O, Q, MH, MW, pooled):
+@device
+def _gradient(
+    dy: Any, index: Any, image: int, p: Any, q: Any, o: int, outs: int, Q: int, MH: int, MW: int, pooled: bool
+) -> Any:
     """The gradient of a convolution's output at pixel (p, q) of an image whose outputs begin at row `image`."""
     if not pooled:
-        return dy[(image + p * Q + q) * O + o]
-    at = (image + p // MH * (Q // MW) + q // MW) * O + o
+        return dy[(image + p * Q + q) * outs + o]
+    at = (image + p // MH * (Q // MW) + q // MW) * outs + o
     return dy[at] if index[at] == p % MH * MW + q % MW else dy.dtype.type(0)
 
 
@@ -76,7 +79,17 @@ def forward_kernel(pooled: bool) -> Any:
     """
 
     @kernel(f"T[::1], uint16[::1], T[::1], T[::1], T[::1], {_SIZES}, boolean, boolean, boolean")
-    def forward(y, index, x, weight, bias, sizes, has_bias, relu, wants_index):
+    def forward(
+        y: Any,
+        index: Any,
+        x: Any,
+        weight: Any,
+        bias: Any,
+        sizes: tuple[int, ...],
+        has_bias: bool,
+        relu: bool,
+        wants_index: bool,
+    ) -> None:
         N, C, H, W, O, I, KH, KW, P, Q, SH, SW, PH, PW, DH, DW, MH, MW = sizes  # noqa: E741
         T = x.dtype.type
         a = cuda.shared.array((DEPTH, ROWS_1), x.dtype)
@@ -137,7 +150,7 @@ def backward_data_kernel(pooled: bool) -> Any:
     """Rows are pixels of the images, the inner index is (kh, kw, o), columns are input channels."""
 
     @kernel(f"T[::1], T[::1], T[::1], uint16[::1], {_SIZES}")
-    def backward_data(dx, dy, weight, index, sizes):
+    def backward_data(dx: Any, dy: Any, weight: Any, index: Any, sizes: tuple[int, ...]) -> None:
         N, C, H, W, O, I, KH, KW, P, Q, SH, SW, PH, PW, DH, DW, MH, MW = sizes  # noqa: E741
         T = dy.dtype.type
         a = cuda.shared.array((DEPTH, ROWS_1), dy.dtype)
@@ -161,9 +174,7 @@ def backward_data_kernel(pooled: bool) -> Any:
                 top, left = pixels[1, r] - tap // KW * DH, pixels[2, r] - tap % KW * DW
                 p, q = top // SH if SH > 1 else top, left // SW if SW > 1 else left
                 seen = k < K and 0 <= p < P and 0 <= q < Q and p * SH == top and q * SW == left
-                a[t % DEPTH, r] = (
-                    _gradient(dy, index, pixels[0, r], p, q, o, O, Q, MH, MW, pooled) if seen else T(0)
-                )
+                a[t % DEPTH, r] = _gradient(dy, index, pixels[0, r], p, q, o, O, Q, MH, MW, pooled) if seen else T(0)
             for c in range(t // DEPTH, COLUMNS, ROW_STEP):
                 seen = k < K and i0 + c < I
                 b[t % DEPTH, c] = weight[(tap * I + i0 + c) * O + o] if seen else T(0)
@@ -184,7 +195,7 @@ def backward_weights_kernel(pooled: bool) -> Any:
     """
 
     @kernel(f"T[::1], T[::1], T[::1], uint16[::1], {_SIZES}")
-    def backward_weights(parts, dy, x, index, sizes):
+    def backward_weights(parts: Any, dy: Any, x: Any, index: Any, sizes: tuple[int, ...]) -> None:
         N, C, H, W, O, I, KH, KW, P, Q, SH, SW, PH, PW, DH, DW, MH, MW = sizes  # noqa: E741
         T = dy.dtype.type
         a = cuda.shared.array((DEPTH, ROWS_1), dy.dtype)
@@ -243,9 +254,11 @@ def weights_by_parts(kernel: Any, dweight: Any, dy: Any, x: Any, index: Any, siz
     groups, K = C // I, KH * KW * I
     down, across, _ = grid(K, O // groups, groups)
     parts = max(1, min(BLOCKS // (down * across * groups), N * P * Q // SHORTEST))
-    sums = dweight if parts == 1 else cuda.device_array(parts * K * O, dy.dtype)
-    kernel[(parts, down * across, groups), THREADS](sums, dy, x, index, sizes)
-    if parts > 1:
+    if parts == 1:
+        kernel[(1, down * across, groups), THREADS](dweight, dy, x, index, sizes)
+        return
+    with scratch(dy.dtype, parts * K * O) as (sums,):
+        kernel[(parts, down * across, groups), THREADS](sums, dy, x, index, sizes)
         added(dweight, sums, parts)
 
 
@@ -311,7 +324,7 @@ def conv2d_backward_weights(
 
 
 @kernel("T[::1], T[::1], int64, int64")
-def _channel_bias(y, bias, n, C):
+def _channel_bias(y: Any, bias: Any, n: int, C: int) -> None:
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
         y[i] = bias[i % C]
 

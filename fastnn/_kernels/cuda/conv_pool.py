@@ -20,6 +20,7 @@ from .conv import (
     weights_by_parts,
 )
 from .launch import kernel, over
+from .scratch import scratch
 from .sums import nothing, or_else
 
 _forward, _backward_data, _backward_weights = (
@@ -28,7 +29,7 @@ _forward, _backward_data, _backward_weights = (
 
 
 @kernel("T[::1], T[::1], uint16[::1], int64")
-def _passed(passed, dy, index, n):
+def _passed(passed: Any, dy: Any, index: Any, n: int) -> None:
     """The gradients that ReLU lets pass."""
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
         passed[i] = dy.dtype.type(0) if index[i] == NOWHERE else dy[i]
@@ -97,6 +98,6 @@ def conv2d_max_pool2d_backward_weights(
         sizes = sizes_of(dims, stride, padding, dilation, pool_size)
         weights_by_parts(_backward_weights, dweight, dy, x, index, sizes)
     if dbias is not None:
-        passed = cuda.device_array(dy.size, dy.dtype)
-        over(_passed, dy.size, passed, dy, index, dy.size)
-        column_sums(dbias, passed, dims["N"] * dims["YH"] * dims["YW"], dims["O"])
+        with scratch(dy.dtype, dy.size) as (passed,):
+            over(_passed, dy.size, passed, dy, index, dy.size)
+            column_sums(dbias, passed, dims["N"] * dims["YH"] * dims["YW"], dims["O"])
