@@ -17,6 +17,13 @@ from typing import Any
 
 import numpy as np
 
+try:
+    import numba.cuda  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        'device "cuda" needs Numba and its CUDA target, the package numba-cuda: pip install "fastnn[cuda]"'
+    ) from error
+
 from ..._errors import DTypeError, ShapeError
 from .. import kernel
 from ..kernel import Arg, Plan, Target
@@ -80,23 +87,17 @@ class CudaBackend:
         if row.name == "copy":
             return (_copy(plan, inputs[0], params, out[0]),)
         free = _free_order(row.name, inputs[0])
-        given = [
-            None if a is None else _given(row.name, arg, a, free) for arg, a in zip(row.inputs, inputs, strict=True)
-        ]
-        results: list[Any] = []
-        written: list[Any] = []
+        orders = [_order(arg, free) for arg in (*row.outputs, *row.inputs)]
         late: list[tuple[DeviceArray, DeviceArray, bool]] = []
-        for i, target in enumerate(out):
-            arg, order = row.outputs[i], _order(row.outputs[i], free)
-            result, into = _target(plan, i, target, order, late)
-            results.append(result)
-            written.append(None if into is None else into.flat(order))
-            if into is None and not arg.optional:
-                raise TypeError(f"{row.name}: {arg.name} cannot be left out")
-        self._function(plan)(*written, *given, dims=plan.dims, **params)
+        targets = [_target(plan, i, target, orders[i], late) for i, target in enumerate(out)]
+        # Copies are held until the kernels are launched: what is let go of is memory for the next array.
+        given = zip(row.inputs, inputs, orders[len(out) :], strict=True)
+        arrays = [*(into for _, into in targets), *(_given(row.name, *one) for one in given)]
+        flat = (a.flat(order) if isinstance(a, DeviceArray) else a for a, order in zip(arrays, orders, strict=True))
+        self._function(plan)(*flat, dims=plan.dims, **params)
         for place, value, added in late:
             move(place, value, added)
-        return tuple(results)
+        return tuple(result for result, _ in targets)
 
     def _function(self, plan: Plan) -> Callable[..., None]:
         name, made = plan.kernel.name, plan.kernel.made
@@ -119,18 +120,15 @@ def _order(arg: Arg, free: Order) -> Order:
     return free if arg.dims[-1:] == ("*",) else arg.order
 
 
-def _given(name: str, arg: Arg, a: Any, free: Order) -> Any:
-    """An input as the function of the row takes it."""
-    if isinstance(a, DeviceArray) == arg.host:
-        here, there = ("the host's", "the GPU's") if arg.host else ("the GPU's", "the host's")
-        raise TypeError(f"{name}: expected {arg.name} in {here} memory, got it in {there}; see fastnn.to_device")
-    if arg.host:
+def _given(name: str, arg: Arg, a: Any, order: Order) -> Any:
+    """An input, laid out as the function of the row takes it."""
+    if a is None or (arg.host and not isinstance(a, DeviceArray)):
         return a
-    order = _order(arg, free)
-    flat = a.flat(order)
-    if flat is None and arg.inout:
+    if arg.host or not isinstance(a, DeviceArray):
+        raise TypeError(f"{name}: expected {arg.name} in the {'host' if arg.host else 'GPU'}'s memory")
+    if arg.inout and a.flat(order) is None:
         raise ValueError(f"{name}: {arg.name} is changed in place, so it must be contiguous")
-    return a.dense(order).flat(order) if flat is None else flat
+    return a.dense(order)
 
 
 def _target(
@@ -139,6 +137,8 @@ def _target(
     """What the call returns as output `i`, and the array that the function writes it to."""
     shape, dtype = plan.out_shapes[i], plan.out_dtypes[i]
     if target is False:
+        if not plan.kernel.outputs[i].optional:
+            raise TypeError(f"{plan.kernel.name}: {plan.kernel.outputs[i].name} cannot be left out")
         return None, None
     if target is None:
         made = DeviceArray.empty(shape, dtype, order)
@@ -163,8 +163,7 @@ def _copy(plan: Plan, x: DeviceArray, params: Mapping[str, Any], target: Target)
     order = _CHANNELS_LAST if params["channels_last"] and x.ndim == 4 else None
     late: list[tuple[DeviceArray, DeviceArray, bool]] = []
     result, into = _target(plan, 0, target, order, late)
-    if result is None or into is None:
-        raise TypeError("copy: y cannot be left out")
+    assert result is not None and into is not None
     if np.may_share_memory(x.shadow, into.shadow):
         x = x.copy()
     move(into, x)

@@ -199,8 +199,8 @@ class DeviceArray:
         if copy is False:
             raise ValueError("an array on a GPU cannot be seen by NumPy without a copy")
         axes = _axes(self.shadow)
-        flat = self.dense(axes).flat(axes)
-        found = _laid(flat.copy_to_host() if self.size else np.empty(0, self.dtype), self.shape, axes)
+        dense = self.dense(axes)
+        found = _laid(dense.flat(axes).copy_to_host() if self.size else np.empty(0, self.dtype), self.shape, axes)
         return found if dtype is None else found.astype(dtype, copy=False)
 
     def __setitem__(self, key: Any, values: Any) -> None:

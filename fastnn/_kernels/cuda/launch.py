@@ -11,12 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-try:
-    from numba import config, cuda
-except ImportError as error:
-    raise ImportError(
-        'device "cuda" needs Numba\'s CUDA target, the package numba-cuda: pip install "fastnn[cuda]"'
-    ) from error
+from numba import config, cuda
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 WARP = 32
@@ -64,7 +59,7 @@ def free_memory() -> float:
 def check_device() -> None:
     """Raise RuntimeError, which says what was looked for, unless there is a GPU (or the simulator of one)."""
     if not cuda.is_available():
-        reason = " ".join(str(cuda.cuda_error() or "the driver finds none").split())
+        reason = " ".join(str(cuda.cuda_error() or "the driver finds none").split()).rstrip(".: ")
         raise RuntimeError(
             "device 'cuda': no NVIDIA GPU can be used here. Looked for: NVIDIA's driver (libcuda, nvcuda.dll), and "
             f"a GPU that it and CUDA_VISIBLE_DEVICES show. Numba says: {reason}. The same model runs on device 'cpu'"
