@@ -33,6 +33,8 @@ from . import (
     augment,
     branches,
     clip,
+    conv,
+    conv_pool,
     custom,
     dropout,
     embedding,
@@ -49,6 +51,8 @@ from .launch import check_device, free_memory
 
 _FAMILIES = (
     linear,
+    conv,
+    conv_pool,
     pooling,
     activation,
     branches,
