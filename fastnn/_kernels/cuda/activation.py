@@ -8,7 +8,7 @@ from typing import Any
 from numba import cuda
 
 from .elementwise import binary, unary
-from .launch import BLOCK, kernel
+from .launch import BLOCK, device, kernel
 from .rows import over_rows, row_max, row_sum
 
 Sizes = dict[str, int]
@@ -22,95 +22,95 @@ _CUBE = 0.044715
 # --- of scalars -------------------------------------------------------------------------------------------------------
 
 
-def _relu(T, x, a, b):
+def _relu(T: Any, x: Any, a: Any, b: Any) -> Any:
     return T(0) if x <= T(0) else x
 
 
-def _relu_backward(T, dy, y, a, b):
+def _relu_backward(T: Any, dy: Any, y: Any, a: Any, b: Any) -> Any:
     return T(0) if y <= T(0) else dy
 
 
-def _leaky_relu(T, x, negative_slope, b):
+def _leaky_relu(T: Any, x: Any, negative_slope: Any, b: Any) -> Any:
     return x if x > T(0) else x * negative_slope
 
 
-def _leaky_relu_backward(T, dy, x, negative_slope, b):
+def _leaky_relu_backward(T: Any, dy: Any, x: Any, negative_slope: Any, b: Any) -> Any:
     return dy if x > T(0) else dy * negative_slope
 
 
-def _elu(T, x, alpha, b):
+def _elu(T: Any, x: Any, alpha: Any, b: Any) -> Any:
     return x if x > T(0) else alpha * T(math.expm1(x))
 
 
-def _elu_backward(T, dy, x, alpha, b):
+def _elu_backward(T: Any, dy: Any, x: Any, alpha: Any, b: Any) -> Any:
     return dy if x > T(0) else dy * (alpha * T(math.exp(x)))
 
 
-@cuda.jit(device=True)
-def sigmoid_of(T, x):
+@device
+def sigmoid_of(T: Any, x: Any) -> Any:
     """1 / (1 + exp(-x)), of which no part overflows."""
     tail = T(math.exp(-abs(x)))
     return (T(1) if x >= T(0) else tail) / (T(1) + tail)
 
 
-@cuda.jit(device=True)
-def _normal(T, x):
+@device
+def _normal(T: Any, x: Any) -> Any:
     return T(0.5) * T(math.erfc(-x * T(_ROOT_HALF)))
 
 
-@cuda.jit(device=True)
-def _twice_u(T, x):
+@device
+def _twice_u(T: Any, x: Any) -> Any:
     return T(2 * _SLOPE) * (x + T(_CUBE) * (x * x * x))
 
 
-def _gelu(T, x, a, b):
+def _gelu(T: Any, x: Any, a: Any, b: Any) -> Any:
     return x * _normal(T, x)
 
 
-def _gelu_backward(T, dy, x, a, b):
+def _gelu_backward(T: Any, dy: Any, x: Any, a: Any, b: Any) -> Any:
     return dy * (_normal(T, x) + x * (T(math.exp(-(x * x) / T(2))) / T(_ROOT_2_PI)))
 
 
-def _gelu_tanh(T, x, a, b):
+def _gelu_tanh(T: Any, x: Any, a: Any, b: Any) -> Any:
     return x * sigmoid_of(T, _twice_u(T, x))
 
 
-def _gelu_tanh_backward(T, dy, x, a, b):
+def _gelu_tanh_backward(T: Any, dy: Any, x: Any, a: Any, b: Any) -> Any:
     s = sigmoid_of(T, _twice_u(T, x))
     return dy * (s + x * (s * (T(1) - s)) * (T(2 * _SLOPE) * (T(1) + T(3 * _CUBE) * (x * x))))
 
 
-def _silu(T, x, a, b):
+def _silu(T: Any, x: Any, a: Any, b: Any) -> Any:
     return x * sigmoid_of(T, x)
 
 
-def _silu_backward(T, dy, x, a, b):
+def _silu_backward(T: Any, dy: Any, x: Any, a: Any, b: Any) -> Any:
     s = sigmoid_of(T, x)
     return dy * s * (T(1) + x * (T(1) - s))
 
 
-def _sigmoid(T, x, a, b):
+def _sigmoid(T: Any, x: Any, a: Any, b: Any) -> Any:
     return sigmoid_of(T, x)
 
 
-def _sigmoid_backward(T, dy, y, a, b):
+def _sigmoid_backward(T: Any, dy: Any, y: Any, a: Any, b: Any) -> Any:
     return dy * (y * (T(1) - y))
 
 
-def _tanh(T, x, a, b):
+def _tanh(T: Any, x: Any, a: Any, b: Any) -> Any:
     return T(math.tanh(x))
 
 
-def _tanh_backward(T, dy, y, a, b):
+def _tanh_backward(T: Any, dy: Any, y: Any, a: Any, b: Any) -> Any:
     return dy * (T(1) - y * y)
 
 
-def _softplus(T, x, beta, threshold):
+def _softplus(T: Any, x: Any, beta: Any, threshold: Any) -> Any:
     z = x * beta
     return x if z > threshold else ((z if z > T(0) else T(0)) + T(math.log1p(T(math.exp(-abs(z)))))) / beta
 
 
-def _softplus_backward(T, dy, x, beta, threshold):
+def _softplus_backward(T: Any, dy: Any, x: Any, beta: Any, threshold: Any) -> Any:
     z = x * beta
     return dy if z > threshold else dy * sigmoid_of(T, z)
 
@@ -129,8 +129,8 @@ softplus, softplus_backward = unary(_softplus, "beta", "threshold"), binary(_sof
 # --- along rows -------------------------------------------------------------------------------------------------------
 
 
-@cuda.jit(device=True)
-def top_of(scores, start, K, lane, lanes, shared):
+@device
+def top_of(scores: Any, start: int, K: int, lane: int, lanes: int, shared: Any) -> Any:
     """The largest score of a row, from `start` on; K is 0 where the lanes have no row."""
     top = scores.dtype.type(-math.inf)
     for k in range(lane, K, lanes):
@@ -138,8 +138,8 @@ def top_of(scores, start, K, lane, lanes, shared):
     return row_max(top, shared, lanes)
 
 
-@cuda.jit(device=True)
-def exps_of(scores, start, K, top, lane, lanes, shared):
+@device
+def exps_of(scores: Any, start: int, K: int, top: Any, lane: int, lanes: int, shared: Any) -> Any:
     """Σ exp(score - top) of a row."""
     T = scores.dtype.type
     total = T(0)
@@ -149,7 +149,7 @@ def exps_of(scores, start, K, top, lane, lanes, shared):
 
 
 @kernel("T[::1], T[::1], int64, int64, boolean, int64")
-def _softmax(y, scores, N, K, logs, lanes):
+def _softmax(y: Any, scores: Any, N: int, K: int, logs: bool, lanes: int) -> None:
     T = scores.dtype.type
     shared = cuda.shared.array(BLOCK, scores.dtype)
     lane, rows = cuda.threadIdx.x % lanes, BLOCK // lanes
@@ -163,7 +163,7 @@ def _softmax(y, scores, N, K, logs, lanes):
 
 
 @kernel("T[::1], T[::1], T[::1], int64, int64, boolean, int64")
-def _softmax_backward(dscores, dy, y, N, K, logs, lanes):
+def _softmax_backward(dscores: Any, dy: Any, y: Any, N: int, K: int, logs: bool, lanes: int) -> None:
     T = y.dtype.type
     shared = cuda.shared.array(BLOCK, y.dtype)
     lane, rows = cuda.threadIdx.x % lanes, BLOCK // lanes

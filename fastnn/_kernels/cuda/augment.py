@@ -8,7 +8,7 @@ import numpy as np
 from numba import cuda
 
 from .dropout import philox
-from .launch import BLOCK, MOST_BLOCKS, kernel
+from .launch import BLOCK, MOST_BLOCKS, device, kernel
 
 Pair = tuple[int, int]
 Sizes = dict[str, int]
@@ -16,14 +16,24 @@ Sizes = dict[str, int]
 _KEY = "uint64, uint64, uint64"
 
 
-@cuda.jit(device=True)
-def _below(word, count):
+@device
+def _below(word: Any, count: int) -> Any:
     """A whole number from 0 to count - 1, evenly drawn by a 32-bit word."""
     return np.int64((word * np.uint64(count)) >> np.uint64(32))
 
 
 @kernel(f"T[::1], T[::1], UniTuple(int64, 8), boolean, {_KEY}, T, boolean")
-def _random_crop(to, source, sizes, random, seed, layer, step, fill, backward):
+def _random_crop(
+    to: Any,
+    source: Any,
+    sizes: tuple[int, ...],
+    random: bool,
+    seed: Any,
+    layer: Any,
+    step: int,
+    fill: Any,
+    backward: bool,
+) -> None:
     """Forward each pixel of the window is taken from the image, backward each of the image from the window."""
     N, C, H, W, P, Q, PH, PW = sizes
     for n in range(cuda.blockIdx.x, N, cuda.gridDim.x):
@@ -65,7 +75,7 @@ def random_crop_backward(
 
 
 @kernel(f"T[::1], T[::1], UniTuple(int64, 4), {_KEY}, uint64")
-def _random_flip(y, x, sizes, seed, layer, step, least):
+def _random_flip(y: Any, x: Any, sizes: tuple[int, ...], seed: Any, layer: Any, step: Any, least: Any) -> None:
     N, C, H, W = sizes
     for n in range(cuda.blockIdx.x, N, cuda.gridDim.x):
         flipped = philox(np.uint64(n), seed, layer, step)[0] < least
@@ -83,7 +93,7 @@ def random_flip(y: Any, x: Any, key: Any, *, p: float, dims: Sizes) -> None:
 
 
 @kernel(f"T[::1], T[::1], UniTuple(int64, 6), {_KEY}, T")
-def _cutout(y, x, sizes, seed, layer, step, fill):
+def _cutout(y: Any, x: Any, sizes: tuple[int, ...], seed: Any, layer: Any, step: Any, fill: Any) -> None:
     N, C, H, W, height, width = sizes
     for n in range(cuda.blockIdx.x, N, cuda.gridDim.x):
         w0, w1, _, _ = philox(np.uint64(n), seed, layer, step)

@@ -9,26 +9,27 @@ import numpy as np
 from numba import cuda, float64
 
 from .elementwise import unary
-from .launch import BLOCK, block_sum, kernel, over, parts
+from .launch import BLOCK, block_sum, device, kernel, over, parts
+from .scratch import scratch
 from .sums import leave, or_else
 
 Sizes = dict[str, int]
 
 
-@cuda.jit(device=True)
-def _power(x, p):
+@device
+def _power(x: Any, p: Any) -> Any:
     size = abs(np.float64(x))
     return size * size if p == 2 else size if p == 1 else size**p
 
 
-@cuda.jit(device=True)
-def _larger(a, b):
+@device
+def _larger(a: Any, b: Any) -> Any:
     """The larger one; NaN is larger than any number."""
     return a if a > b or a != a else b
 
 
 @kernel("float64[::1], T[::1], int64, float64")
-def _powers(sums, x, n, p):
+def _powers(sums: Any, x: Any, n: int, p: Any) -> None:
     total = np.float64(0)
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
         total += _power(x[i], p)
@@ -36,7 +37,7 @@ def _powers(sums, x, n, p):
 
 
 @kernel("float64[::1], T[::1], int64, float64")
-def _largest(found, x, n, p):
+def _largest(found: Any, x: Any, n: int, p: Any) -> None:
     shared = cuda.shared.array(BLOCK, float64)
     t, most = cuda.threadIdx.x, np.float64(0)
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
@@ -53,7 +54,7 @@ def _largest(found, x, n, p):
 
 
 @kernel("float64[::1], float64[::1], int64, float64[::1], boolean, boolean")
-def _together(total, sums, count, before, has_before, largest):
+def _together(total: Any, sums: Any, count: int, before: Any, has_before: bool, largest: bool) -> None:
     """One thread goes through the blocks' results, a few hundred, in order."""
     found = np.float64(0)
     for i in range(count):
@@ -66,16 +67,17 @@ def _together(total, sums, count, before, has_before, largest):
 def power_sum(total: Any, x: Any, before: Any, *, norm_type: float, dims: Sizes) -> None:
     """Σ |x|^p, or the largest |x| for p = inf, going on from `before`."""
     n, largest = dims["n"], norm_type == math.inf
-    blocks = parts(n)
-    alone = blocks == 1 and before is None
-    sums = total if alone else cuda.device_array(blocks, np.float64)
-    (_largest if largest else _powers)[blocks, BLOCK](sums, x, n, float(norm_type))
-    if not alone:
+    blocks, first = parts(n), _largest if largest else _powers
+    if blocks == 1 and before is None:
+        first[1, BLOCK](total, x, n, float(norm_type))
+        return
+    with scratch(np.float64, blocks) as (sums,):
+        first[blocks, BLOCK](sums, x, n, float(norm_type))
         _together[1, 1](total, sums, blocks, or_else(before, sums), before is not None, largest)
 
 
 @kernel("float64[::1], float64[::1], float64[::1], float64, float64")
-def _clip_scale(norm, scale, total, p, max_norm):
+def _clip_scale(norm: Any, scale: Any, total: Any, p: Any, max_norm: Any) -> None:
     found = total[0]
     if p == 2:
         found = np.float64(math.sqrt(found))
@@ -92,7 +94,7 @@ def clip_scale(norm: Any, scale: Any, total: Any, *, norm_type: float, max_norm:
 
 
 @kernel("T[::1], float64[::1], int64")
-def _clip_by_scale(grad, scale, n):
+def _clip_by_scale(grad: Any, scale: Any, n: int) -> None:
     factor = grad.dtype.type(scale[0])
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
         grad[i] *= factor
@@ -103,7 +105,7 @@ def clip_by_scale(grad: Any, scale: Any, *, dims: Sizes) -> None:
     over(_clip_by_scale, dims["n"], grad, scale, dims["n"])
 
 
-def _clipped(T, x, limit, b):
+def _clipped(T: Any, x: Any, limit: Any, b: Any) -> Any:
     return limit if x > limit else (-limit if x < -limit else x)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from numba import cuda
 
-from .launch import BLOCK, PARTS, SIMULATED, kernel, over
+from .launch import BLOCK, PARTS, SIMULATED, device, kernel, over
+from .scratch import scratch
 
 WIDEST = 2 if SIMULATED else 32
 ROWS = 8  #: of each thread, at least, before rows are cut into more parts
@@ -29,14 +30,14 @@ def grid_for(R: int, C: int, most: int = PARTS) -> Grid:
     return (across, max(1, parts)), (width, height)
 
 
-@cuda.jit(device=True)
-def first_row(R, part, parts):
+@device
+def first_row(R: int, part: int, parts: int) -> Any:
     """Where a part of R rows begins; the next one begins where it ends."""
     return R * part // parts
 
 
-@cuda.jit(device=True)
-def column_sum(value, shared):
+@device
+def column_sum(value: Any, shared: Any) -> Any:
     """The sum over a block's threads of one column, at each of them; shared: BLOCK numbers."""
     x, y, width = cuda.threadIdx.x, cuda.threadIdx.y, cuda.blockDim.x
     shared[y * width + x] = value
@@ -53,7 +54,7 @@ def column_sum(value, shared):
 
 
 @kernel("T[::1], T[::1], int64, int64")
-def _sums(parts, a, R, C):
+def _sums(parts: Any, a: Any, R: int, C: int) -> None:
     shared = cuda.shared.array(BLOCK, a.dtype)
     c, part = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x, cuda.blockIdx.y
     end = first_row(R, part + 1, cuda.gridDim.y) if c < C else 0
@@ -66,7 +67,7 @@ def _sums(parts, a, R, C):
 
 
 @kernel("T[::1], T[::1], int64, int64", "T[::1], float64[::1], int64, int64")
-def _added(total, parts, count, n):
+def _added(total: Any, parts: Any, count: int, n: int) -> None:
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
         found = parts.dtype.type(0)
         for part in range(count):
@@ -84,7 +85,9 @@ def column_sums(total: Any, a: Any, R: int, C: int) -> None:
     if not C:
         return
     blocks, threads = grid_for(R, C)
-    parts = total if blocks[1] == 1 else cuda.device_array(blocks[1] * C, a.dtype)
-    _sums[blocks, threads](parts, a, R, C)
-    if blocks[1] > 1:
+    if blocks[1] == 1:
+        _sums[blocks, threads](total, a, R, C)
+        return
+    with scratch(a.dtype, blocks[1] * C) as (parts,):
+        _sums[blocks, threads](parts, a, R, C)
         added(total, parts, blocks[1])

@@ -9,26 +9,19 @@ from numba import cuda
 from .columns import column_sums
 from .conv import (
     NOWHERE,
-    THREADS,
     Pair,
     Sizes,
-    backward_data_kernel,
-    backward_weights_kernel,
-    forward_kernel,
-    grid,
+    launch_backward_data,
+    launch_backward_weights,
+    launch_forward,
     sizes_of,
-    weights_by_parts,
 )
 from .launch import kernel, over
-from .sums import nothing, or_else
-
-_forward, _backward_data, _backward_weights = (
-    make(True) for make in (forward_kernel, backward_data_kernel, backward_weights_kernel)
-)
+from .scratch import scratch
 
 
 @kernel("T[::1], T[::1], uint16[::1], int64")
-def _passed(passed, dy, index, n):
+def _passed(passed: Any, dy: Any, index: Any, n: int) -> None:
     """The gradients that ReLU lets pass."""
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
         passed[i] = dy.dtype.type(0) if index[i] == NOWHERE else dy[i]
@@ -50,10 +43,7 @@ def conv2d_max_pool2d(
 ) -> None:
     """The largest element of each window of relu(conv2d(x)), and where in the window it is: NOWHERE if it is 0."""
     sizes = sizes_of(dims, stride, padding, dilation, pool_size)
-    blocks = grid(dims["N"] * dims["YH"] * dims["YW"], dims["O"] // groups, groups)
-    if blocks[0]:
-        args = x, weight, or_else(bias, x), sizes, bias is not None, True, index is not None
-        _forward[blocks, THREADS](y, or_else(index, nothing("uint16")), *args)
+    launch_forward(y, index, x, weight, bias, sizes, True)
 
 
 def conv2d_max_pool2d_backward_data(
@@ -72,9 +62,7 @@ def conv2d_max_pool2d_backward_data(
 ) -> None:
     """The gradient passes to the element that was the maximum, if that was positive, and on through the convolution."""
     sizes = sizes_of(dims, stride, padding, dilation, pool_size)
-    blocks = grid(dims["N"] * dims["H"] * dims["W"], dims["I"], groups)
-    if blocks[0]:
-        _backward_data[blocks, THREADS](dx, dy, weight, index, sizes)
+    launch_backward_data(dx, dy, weight, index, sizes)
 
 
 def conv2d_max_pool2d_backward_weights(
@@ -95,8 +83,8 @@ def conv2d_max_pool2d_backward_weights(
     """As `conv2d_backward_weights`, from the gradient of the pooled output."""
     if dweight is not None:
         sizes = sizes_of(dims, stride, padding, dilation, pool_size)
-        weights_by_parts(_backward_weights, dweight, dy, x, index, sizes)
+        launch_backward_weights(dweight, dy, x, index, sizes)
     if dbias is not None:
-        passed = cuda.device_array(dy.size, dy.dtype)
-        over(_passed, dy.size, passed, dy, index, dy.size)
-        column_sums(dbias, passed, dims["N"] * dims["YH"] * dims["YW"], dims["O"])
+        with scratch(dy.dtype, dy.size) as (passed,):
+            over(_passed, dy.size, passed, dy, index, dy.size)
+            column_sums(dbias, passed, dims["N"] * dims["YH"] * dims["YW"], dims["O"])

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from .launch import BLOCK, MOST_BLOCKS, SIMULATED, kernel, over
+from .launch import BLOCK, MOST_BLOCKS, SIMULATED, device, kernel, over
 
 Sizes = dict[str, int]
 
 SLICES = 2 if SIMULATED else 16  #: in how many the pixels of an image are cut, at most
 
 
-@cuda.jit(device=True)
-def philox(block, seed, layer, step):
+@device
+def philox(block: Any, seed: Any, layer: Any, step: Any) -> Any:
     """The four random words, each in 64 bits, of a block of four elements; all arguments uint64."""
     low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
     c0, c1, c2, c3 = block & low, block >> half, layer & low, step & low
@@ -31,22 +31,22 @@ def philox(block, seed, layer, step):
     return c0, c1, c2, c3
 
 
-@cuda.jit(device=True)
-def word_of(i, seed, layer, step):
+@device
+def word_of(i: int, seed: Any, layer: Any, step: Any) -> Any:
     """The random word of element i."""
     words = philox(np.uint64(i // 4), seed, layer, step)
     j = i % 4
     return words[0] if j == 0 else words[1] if j == 1 else words[2] if j == 2 else words[3]
 
 
-@cuda.jit(device=True)
-def _drop(y, x, i, n, word, least, scale):
+@device
+def _drop(y: Any, x: Any, i: int, n: int, word: Any, least: Any, scale: Any) -> Any:
     if i < n:
         y[i] = x.dtype.type(0) if word < least else x[i] * scale
 
 
 @kernel("T[::1], T[::1], int64, uint64, uint64, uint64, uint64, T")
-def _dropout(y, x, n, seed, layer, step, least, scale):
+def _dropout(y: Any, x: Any, n: int, seed: Any, layer: Any, step: Any, least: Any, scale: Any) -> None:
     """A thread makes the words of four elements."""
     for block in range(cuda.grid(1), (n + 3) // 4, cuda.gridsize(1)):
         w0, w1, w2, w3 = philox(np.uint64(block), seed, layer, step)
@@ -58,7 +58,9 @@ def _dropout(y, x, n, seed, layer, step, least, scale):
 
 
 @kernel("T[::1], T[::1], int64, int64, int64, uint64, uint64, uint64, uint64, T")
-def _dropout2d(y, x, images, C, pixels, seed, layer, step, least, scale):
+def _dropout2d(
+    y: Any, x: Any, images: int, C: int, pixels: int, seed: Any, layer: Any, step: Any, least: Any, scale: Any
+) -> None:
     """A thread has a channel of an image, and makes its word once for a slice of the pixels."""
     for i in range(cuda.grid(1), images * C, cuda.gridDim.x * cuda.blockDim.x):
         dropped, first = word_of(i, seed, layer, step) < least, i // C * pixels

@@ -10,15 +10,15 @@ from typing import Any
 
 from numba import cuda
 
-from .launch import kernel, over
+from .launch import device, kernel, over
 
 
 def unary(f: Callable[..., Any], *options: str) -> Callable[..., None]:
     """The row y = f(T, x, a, b), a and b being the options of these names, if there are any."""
-    of = cuda.jit(device=True)(f)
+    of = device(f)
 
     @kernel("T[::1], T[::1], T, T")
-    def apply(y, x, a, b):
+    def apply(y: Any, x: Any, a: Any, b: Any) -> None:
         T = x.dtype.type
         for i in range(cuda.grid(1), x.size, cuda.gridsize(1)):
             y[i] = of(T, x[i], a, b)
@@ -31,10 +31,10 @@ def unary(f: Callable[..., Any], *options: str) -> Callable[..., None]:
 
 def binary(f: Callable[..., Any], *options: str) -> Callable[..., None]:
     """The row z = f(T, x, y, a, b), a and b being the options of these names, if there are any."""
-    of = cuda.jit(device=True)(f)
+    of = device(f)
 
     @kernel("T[::1], T[::1], T[::1], T, T")
-    def apply(z, x, y, a, b):
+    def apply(z: Any, x: Any, y: Any, a: Any, b: Any) -> None:
         T = x.dtype.type
         for i in range(cuda.grid(1), x.size, cuda.gridsize(1)):
             z[i] = of(T, x[i], y[i], a, b)

@@ -8,18 +8,19 @@ import numpy as np
 from numba import cuda
 
 from .launch import kernel, over
+from .scratch import scratch
 
 Sizes = dict[str, int]
 
 
 @kernel("T[::1], int64")
-def _clear(a, n):
+def _clear(a: Any, n: int) -> None:
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
         a[i] = a.dtype.type(0)
 
 
 @kernel("int64[::1], int64[::1], int64[::1], int64, int64, int64")
-def _chain(before, after, index, B, M, padding):
+def _chain(before: Any, after: Any, index: Any, B: int, M: int, padding: int) -> None:
     """Of each lookup whether an earlier one has the same row, and which is the next one that has it, or B."""
     for b in range(cuda.grid(1), B, cuda.gridsize(1)):
         row = index[b]
@@ -36,7 +37,7 @@ def _chain(before, after, index, B, M, padding):
 
 
 @kernel("T[::1], T[::1], int64[::1], int64[::1], int64[::1], int64, int64")
-def _embedding_backward(dweight, dy, index, before, after, B, D):
+def _embedding_backward(dweight: Any, dy: Any, index: Any, before: Any, after: Any, B: int, D: int) -> None:
     """The first lookup of a row adds up all of them, in order: a thread a column."""
     for i in range(cuda.grid(1), B * D, cuda.gridsize(1)):
         b, d = i // D, i % D
@@ -55,6 +56,6 @@ def embedding_backward(
     B, D = dims["B"], dims["D"]
     over(_clear, num_embeddings * D, dweight, num_embeddings * D)
     if B and D:
-        before, after = (cuda.device_array(B, np.int64) for _ in range(2))
-        over(_chain, B, before, after, index, B, num_embeddings, padding_idx)
-        over(_embedding_backward, B * D, dweight, dy, index, before, after, B, D)
+        with scratch(np.int64, B, B) as (before, after):
+            over(_chain, B, before, after, index, B, num_embeddings, padding_idx)
+            over(_embedding_backward, B * D, dweight, dy, index, before, after, B, D)

@@ -32,16 +32,18 @@ class Defined(NamedTuple):
 KERNELS: list[Defined] = []
 
 
-def kernel(*signatures: str) -> Callable[[Callable[..., None]], Any]:
+def kernel(*signatures: str, registers: int | None = None) -> Callable[[Callable[..., None]], Any]:
     """Make a CUDA kernel of a function: ``@kernel("T[::1], T[::1], int64")``, T being float32 and float64.
 
     It is compiled when it is first launched, for the types it then gets; a signature is what tests compile it for.
+    registers: how many of them a thread may have, so that more blocks have room; None for any.
     """
+    options = {} if SIMULATED else {"max_registers": registers}
 
     def define(function: Callable[..., None]) -> Any:
         expanded = (re.sub(r"\bT\b", real, s) for s in signatures for real in ("float32", "float64"))
         KERNELS.append(Defined(function, tuple(dict.fromkeys(f"void({s})" for s in expanded))))
-        return cuda.jit(function)
+        return cuda.jit(function, **options)
 
     return define
 

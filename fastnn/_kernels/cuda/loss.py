@@ -13,27 +13,27 @@ import numpy as np
 from numba import cuda, int64
 
 from .activation import exps_of, softmax, top_of
-from .launch import BLOCK, PARTS, block_sum, kernel
+from .launch import BLOCK, PARTS, block_sum, device, kernel
 from .rows import blocks_for, lanes_for, row_sum
 from .sums import GRADIENT, MEAN, SAMPLE_WEIGHT, WEIGHT, given, in_parts, leave, nothing, of_thread_0, or_else
 
 Sizes = dict[str, int]
 
 
-@cuda.jit(device=True)
-def _weight_of(sample_weight, sample, has):
+@device
+def _weight_of(sample_weight: Any, sample: int, has: int) -> Any:
     """The weight of a sample in float64."""
     return np.float64(sample_weight[sample]) if has & SAMPLE_WEIGHT else np.float64(1)
 
 
-@cuda.jit(device=True)
-def _weight_of_label(weight, label, K, has):
+@device
+def _weight_of_label(weight: Any, label: int, K: int, has: int) -> Any:
     """The weight of a class; labels that are no class weigh 1."""
     return weight[label] if has & WEIGHT and 0 <= label < K else weight.dtype.type(1)
 
 
-@cuda.jit(device=True)
-def _weights(sample_weight, N, positions, has):
+@device
+def _weights(sample_weight: Any, N: int, positions: int, has: int) -> Any:
     """A thread's part of what the losses of all rows are divided by."""
     total = np.float64(0)
     if not has & MEAN:
@@ -43,8 +43,10 @@ def _weights(sample_weight, N, positions, has):
     return total
 
 
-@cuda.jit(device=True)
-def _weights_of_labels(labels, sample_weight, weight, N, K, positions, ignore_index, has):
+@device
+def _weights_of_labels(
+    labels: Any, sample_weight: Any, weight: Any, N: int, K: int, positions: int, ignore_index: int, has: int
+) -> Any:
     """A thread's part of what the losses of all rows are divided by, the weights of their labels counting."""
     total = np.float64(0)
     if not has & MEAN:
@@ -56,8 +58,8 @@ def _weights_of_labels(labels, sample_weight, weight, N, K, positions, ignore_in
     return total
 
 
-@cuda.jit(device=True)
-def _share(weight, divisor):
+@device
+def _share(weight: Any, divisor: Any) -> Any:
     """A row's part in the loss; nothing where all rows together weigh nothing."""
     return weight / divisor if divisor != 0 else np.float64(0)
 
@@ -67,8 +69,20 @@ _LABELLED = "float64[::1], T[::1], T[::1], int64[::1], T[::1], T[::1], int64, in
 
 @kernel(f"{_LABELLED}, T, int64, int64")
 def _cross_entropy(
-    loss, dscores, scores, labels, sample_weight, weight, N, K, positions, ignore_index, smoothing, has, lanes
-):
+    loss: Any,
+    dscores: Any,
+    scores: Any,
+    labels: Any,
+    sample_weight: Any,
+    weight: Any,
+    N: int,
+    K: int,
+    positions: int,
+    ignore_index: int,
+    smoothing: Any,
+    has: int,
+    lanes: int,
+) -> None:
     T = scores.dtype.type
     shared = cuda.shared.array(BLOCK, scores.dtype)
     own = _weights_of_labels(labels, sample_weight, weight, N, K, positions, ignore_index, has)
@@ -106,7 +120,20 @@ def _cross_entropy(
 
 
 @kernel("float64[::1], T[::1], T[::1], T[::1], T[::1], T[::1], int64, int64, int64, T, int64, int64")
-def _soft_cross_entropy(loss, dscores, scores, target, sample_weight, weight, N, K, positions, smoothing, has, lanes):
+def _soft_cross_entropy(
+    loss: Any,
+    dscores: Any,
+    scores: Any,
+    target: Any,
+    sample_weight: Any,
+    weight: Any,
+    N: int,
+    K: int,
+    positions: int,
+    smoothing: Any,
+    has: int,
+    lanes: int,
+) -> None:
     T = scores.dtype.type
     shared = cuda.shared.array(BLOCK, scores.dtype)
     divisor = of_thread_0(block_sum(_weights(sample_weight, N, positions, has)))
@@ -138,7 +165,20 @@ def _soft_cross_entropy(loss, dscores, scores, target, sample_weight, weight, N,
 
 
 @kernel(f"{_LABELLED}, int64, int64")
-def _nll(loss, dscores, logs, labels, sample_weight, weight, N, K, positions, ignore_index, has, lanes):
+def _nll(
+    loss: Any,
+    dscores: Any,
+    logs: Any,
+    labels: Any,
+    sample_weight: Any,
+    weight: Any,
+    N: int,
+    K: int,
+    positions: int,
+    ignore_index: int,
+    has: int,
+    lanes: int,
+) -> None:
     T = logs.dtype.type
     own = _weights_of_labels(labels, sample_weight, weight, N, K, positions, ignore_index, has)
     divisor = of_thread_0(block_sum(own))
@@ -161,8 +201,21 @@ def _nll(loss, dscores, logs, labels, sample_weight, weight, N, K, positions, ig
     "float64[::1], T[::1], T[::1], int64[::1], T[::1], T[::1], int64, int64, int64, boolean, int64, T, int64, int64"
 )
 def _multi_margin(
-    loss, dscores, scores, labels, sample_weight, weight, N, K, positions, class_mean, p, margin, has, lanes
-):
+    loss: Any,
+    dscores: Any,
+    scores: Any,
+    labels: Any,
+    sample_weight: Any,
+    weight: Any,
+    N: int,
+    K: int,
+    positions: int,
+    class_mean: bool,
+    p: Any,
+    margin: Any,
+    has: int,
+    lanes: int,
+) -> None:
     T = scores.dtype.type
     shared = cuda.shared.array(BLOCK, scores.dtype)
     divisor = of_thread_0(block_sum(_weights(sample_weight, N, positions, has)))
@@ -292,16 +345,16 @@ def multi_margin(
 # --- counts -----------------------------------------------------------------------------------------------------------
 
 
-@cuda.jit(device=True)
-def _beats(a, i, b, j):
+@device
+def _beats(a: Any, i: int, b: Any, j: int) -> Any:
     """Whether a at place i is the larger of the two: NaN is larger than any number, the first of equals wins."""
     if a != a:
         return b == b or i < j
     return b == b and (a > b or (a == b and i < j))
 
 
-@cuda.jit(device=True)
-def _place_of_largest(scores, start, count, lane, lanes, values, places):
+@device
+def _place_of_largest(scores: Any, start: int, count: int, lane: int, lanes: int, values: Any, places: Any) -> Any:
     """Where a row's largest score is; all lanes take part, count is 0 for those that have no row."""
     best, place = scores.dtype.type(-math.inf), count
     for k in range(lane, count, lanes):
@@ -327,7 +380,19 @@ _AMONG, _RIGHT = 1, 2
 
 
 @kernel("int64[::1], boolean[::1], T[::1], int64[::1], boolean[::1], int64, int64, int64, int64, int64, int64")
-def _count_correct(count, right, scores, labels, among, S, K, positions, ignore_index, has, lanes):
+def _count_correct(
+    count: Any,
+    right: Any,
+    scores: Any,
+    labels: Any,
+    among: Any,
+    S: int,
+    K: int,
+    positions: int,
+    ignore_index: int,
+    has: int,
+    lanes: int,
+) -> None:
     values = cuda.shared.array(BLOCK, scores.dtype)
     places = cuda.shared.array(BLOCK, int64)
     lane, rows = cuda.threadIdx.x % lanes, BLOCK // lanes
@@ -349,7 +414,9 @@ def _count_correct(count, right, scores, labels, among, S, K, positions, ignore_
 
 
 @kernel("int64[::1], boolean[::1], T[::1], T[::1], boolean[::1], int64, int64, int64, int64, int64")
-def _count_agreeing(count, right, scores, target, among, S, K, positions, has, lanes):
+def _count_agreeing(
+    count: Any, right: Any, scores: Any, target: Any, among: Any, S: int, K: int, positions: int, has: int, lanes: int
+) -> None:
     values = cuda.shared.array(BLOCK, scores.dtype)
     places = cuda.shared.array(BLOCK, int64)
     lane, rows = cuda.threadIdx.x % lanes, BLOCK // lanes

@@ -12,8 +12,9 @@ import numpy as np
 from numba import cuda, float64
 
 from .columns import added, column_sum, first_row, grid_for
-from .launch import BLOCK, MOST_BLOCKS, kernel, over
+from .launch import BLOCK, MOST_BLOCKS, device, kernel, over
 from .rows import over_rows, row_sum
+from .scratch import scratch
 from .sums import given, or_else
 
 Sizes = dict[str, int]
@@ -22,7 +23,7 @@ _WEIGHT, _BIAS, _RELU, _TRAIN = 1, 2, 4, 8
 
 
 @kernel("float64[::1], float64[::1], T[::1], int64, int64")
-def _moments(sums, squares, x, R, C):
+def _moments(sums: Any, squares: Any, x: Any, R: int, C: int) -> None:
     """Of each part of the rows the sum of a column, and that of its squared distances from the part's mean."""
     shared = cuda.shared.array(BLOCK, float64)
     c, part, parts = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x, cuda.blockIdx.y, cuda.gridDim.y
@@ -43,7 +44,7 @@ def _moments(sums, squares, x, R, C):
 
 
 @kernel("T[::1], T[::1], float64[::1], float64[::1], int64, int64, int64")
-def _mean_and_var(mean, var, sums, squares, R, C, parts):
+def _mean_and_var(mean: Any, var: Any, sums: Any, squares: Any, R: int, C: int, parts: int) -> None:
     for c in range(cuda.grid(1), C, cuda.gridsize(1)):
         total, square = np.float64(0), np.float64(0)
         for part in range(parts):
@@ -61,14 +62,25 @@ def batch_norm_statistics(mean: Any, var: Any, x: Any, *, dims: Sizes) -> None:
     """Mean and variance (divided by the count) of each channel; NaN for no samples."""
     R, C = dims["N"] * dims["H"] * dims["W"], dims["C"]
     blocks, threads = grid_for(R, C)
-    sums, squares = (cuda.device_array(blocks[1] * C, np.float64) for _ in range(2))
     if C:
-        _moments[blocks, threads](sums, squares, x, R, C)
-    over(_mean_and_var, C, mean, var, sums, squares, R, C, blocks[1])
+        with scratch(np.float64, blocks[1] * C, blocks[1] * C) as (sums, squares):
+            _moments[blocks, threads](sums, squares, x, R, C)
+            over(_mean_and_var, C, mean, var, sums, squares, R, C, blocks[1])
 
 
 @kernel("T[::1], T[::1], int64[::1], T[::1], T[::1], int64, int64, float64, boolean, float64")
-def _update(running_mean, running_var, batches, mean, var, C, count, unbiased, cumulative, momentum):
+def _update(
+    running_mean: Any,
+    running_var: Any,
+    batches: Any,
+    mean: Any,
+    var: Any,
+    C: int,
+    count: int,
+    unbiased: Any,
+    cumulative: bool,
+    momentum: Any,
+) -> None:
     """In one block, whose threads all know the number of batches before it changes."""
     T = mean.dtype.type
     batch = batches[0] + 1
@@ -94,19 +106,21 @@ def batch_norm_update(
     momentum: float,
     dims: Sizes,
 ) -> None:
-    """running = (1 - momentum) running + momentum batch's; a batch of no samples is counted and changes nothing else."""
+    """running = (1 - momentum) running + momentum batch's; a batch of no samples is counted and no more."""
     unbiased = 1.0 if biased or not count else count / (count - 1)
     options = np.float64(unbiased), bool(cumulative), np.float64(momentum)
     _update[1, BLOCK](running_mean, running_var, batches, mean, var, dims["C"], count, *options)
 
 
-@cuda.jit(device=True)
-def _rstd(T, var, eps):
+@device
+def _rstd(T: Any, var: Any, eps: Any) -> Any:
     return T(1) / T(math.sqrt(var + eps))
 
 
 @kernel("T[::1], T[::1], T[::1], T[::1], T[::1], T[::1], int64, int64, T, int64")
-def _batch_norm(y, x, weight, bias, mean, var, R, C, eps, has):
+def _batch_norm(
+    y: Any, x: Any, weight: Any, bias: Any, mean: Any, var: Any, R: int, C: int, eps: Any, has: int
+) -> None:
     T = x.dtype.type
     c = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
     if c >= C:
@@ -130,8 +144,8 @@ def batch_norm(
         _batch_norm[blocks, threads](*arrays, R, C, x.dtype.type(eps), has)
 
 
-@cuda.jit(device=True)
-def _passed(T, dy, distance, scale, shift, has):
+@device
+def _passed(T: Any, dy: Any, distance: Any, scale: Any, shift: Any, has: int) -> Any:
     """dy, but 0 where ReLU let nothing pass; distance: of x from the mean."""
     return T(0) if has & _RELU and distance * scale + shift <= T(0) else dy
 
@@ -139,7 +153,20 @@ def _passed(T, dy, distance, scale, shift, has):
 @kernel(
     "float64[::1], float64[::1], T[::1], T[::1], T[::1], T[::1], T[::1], T[::1], int64, int64, T, int64",
 )
-def _batch_norm_sums(normals, sums, dy, x, weight, bias, mean, var, R, C, eps, has):
+def _batch_norm_sums(
+    normals: Any,
+    sums: Any,
+    dy: Any,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    mean: Any,
+    var: Any,
+    R: int,
+    C: int,
+    eps: Any,
+    has: int,
+) -> None:
     """Of each part of the rows Σ dy x̂ and Σ dy of a column."""
     T = x.dtype.type
     shared = cuda.shared.array(BLOCK, float64)
@@ -163,7 +190,21 @@ def _batch_norm_sums(normals, sums, dy, x, weight, bias, mean, var, R, C, eps, h
 
 
 @kernel("T[::1], T[::1], T[::1], T[::1], T[::1], T[::1], T[::1], float64[::1], float64[::1], int64, int64, T, int64")
-def _batch_norm_dx(dx, dy, x, weight, bias, mean, var, dweight, dbias, R, C, eps, has):
+def _batch_norm_dx(
+    dx: Any,
+    dy: Any,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    mean: Any,
+    var: Any,
+    dweight: Any,
+    dbias: Any,
+    R: int,
+    C: int,
+    eps: Any,
+    has: int,
+) -> None:
     T = x.dtype.type
     c = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
     if c >= C:
@@ -204,22 +245,23 @@ def batch_norm_backward(
     has = given({_WEIGHT: weight, _BIAS: bias, _RELU: bool(relu), _TRAIN: bool(train)})
     arrays = dy, x, or_else(weight, mean), or_else(bias, mean), mean, var
     options = R, C, x.dtype.type(eps), has
-    totals = [cuda.device_array(C, np.float64) for _ in range(2)]
-    if train or dweight is not None or dbias is not None:
-        blocks, threads = grid_for(R, C)
-        parts = [cuda.device_array(blocks[1] * C, np.float64) for _ in range(2)]
-        _batch_norm_sums[blocks, threads](*parts, *arrays, *options)
-        for targets, part in zip(((totals[0], dweight), (totals[1], dbias)), parts, strict=True):
-            for target in targets:
+    blocks, threads = grid_for(R, C)
+    parts = blocks[1] * C
+    with scratch(np.float64, C, C, parts, parts) as (of_normals, of_ones, normals, ones):
+        if train or dweight is not None or dbias is not None:
+            _batch_norm_sums[blocks, threads](normals, ones, *arrays, *options)
+            for target, sums in ((of_normals, normals), (dweight, normals), (of_ones, ones), (dbias, ones)):
                 if target is not None:
-                    added(target, part, blocks[1])
-    if dx is not None and R:
-        blocks, threads = grid_for(R, C, MOST_BLOCKS)
-        _batch_norm_dx[blocks, threads](dx, *arrays, *totals, *options)
+                    added(target, sums, blocks[1])
+        if dx is not None and R:
+            blocks, threads = grid_for(R, C, MOST_BLOCKS)
+            _batch_norm_dx[blocks, threads](dx, *arrays, of_normals, of_ones, *options)
 
 
 @kernel("T[::1], T[::1], T[::1], T[::1], T[::1], T[::1], int64, int64, T, int64, int64")
-def _layer_norm(y, mean, rstd, x, weight, bias, N, D, eps, has, lanes):
+def _layer_norm(
+    y: Any, mean: Any, rstd: Any, x: Any, weight: Any, bias: Any, N: int, D: int, eps: Any, has: int, lanes: int
+) -> None:
     T = x.dtype.type
     shared = cuda.shared.array(BLOCK, x.dtype)
     lane, rows = cuda.threadIdx.x % lanes, BLOCK // lanes
@@ -251,7 +293,9 @@ def layer_norm(y: Any, mean: Any, rstd: Any, x: Any, weight: Any, bias: Any, *, 
 
 
 @kernel("T[::1], T[::1], T[::1], T[::1], T[::1], T[::1], int64, int64, int64, int64")
-def _layer_norm_dx(dx, dy, x, weight, mean, rstd, N, D, has, lanes):
+def _layer_norm_dx(
+    dx: Any, dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, N: int, D: int, has: int, lanes: int
+) -> None:
     T = x.dtype.type
     shared = cuda.shared.array(BLOCK, x.dtype)
     lane, rows = cuda.threadIdx.x % lanes, BLOCK // lanes
@@ -272,7 +316,7 @@ def _layer_norm_dx(dx, dy, x, weight, mean, rstd, N, D, has, lanes):
 
 
 @kernel("float64[::1], float64[::1], T[::1], T[::1], T[::1], T[::1], int64, int64")
-def _layer_norm_sums(normals, sums, dy, x, mean, rstd, N, D):
+def _layer_norm_sums(normals: Any, sums: Any, dy: Any, x: Any, mean: Any, rstd: Any, N: int, D: int) -> None:
     """Of each part of the rows Σ dy x̂ and Σ dy of a column."""
     shared = cuda.shared.array(BLOCK, float64)
     d, part, parts = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x, cuda.blockIdx.y, cuda.gridDim.y
@@ -299,8 +343,8 @@ def layer_norm_backward(
         over_rows(_layer_norm_dx, N, D, dx, dy, x, or_else(weight, x), mean, rstd, N, D, has)
     if D and (dweight is not None or dbias is not None):
         blocks, threads = grid_for(N, D)
-        parts = [cuda.device_array(blocks[1] * D, np.float64) for _ in range(2)]
-        _layer_norm_sums[blocks, threads](*parts, dy, x, mean, rstd, N, D)
-        for target, part in zip((dweight, dbias), parts, strict=True):
-            if target is not None:
-                added(target, part, blocks[1])
+        with scratch(np.float64, blocks[1] * D, blocks[1] * D) as (normals, ones):
+            _layer_norm_sums[blocks, threads](normals, ones, dy, x, mean, rstd, N, D)
+            for target, sums in ((dweight, normals), (dbias, ones)):
+                if target is not None:
+                    added(target, sums, blocks[1])

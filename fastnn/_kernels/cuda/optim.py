@@ -7,7 +7,7 @@ from typing import Any
 
 from numba import cuda
 
-from .launch import kernel, over
+from .launch import device, kernel, over
 from .sums import given, or_else
 
 Sizes = dict[str, int]
@@ -20,15 +20,26 @@ def _reals(like: Any, *numbers: float) -> tuple[Any, ...]:
     return tuple(like.dtype.type(number) for number in numbers)
 
 
-@cuda.jit(device=True)
-def _descent(param, grad, weight_decay, has):
+@device
+def _descent(param: Any, grad: Any, weight_decay: float, has: int) -> Any:
     """The gradient that goes down, with that of ½ · weight_decay · param²."""
     g = -grad if has & _NEGATIVE else grad
     return g + weight_decay * param if weight_decay != 0 else g
 
 
 @kernel("T[::1], T[::1], T[::1], int64, T, T, T, T, int64, int64")
-def _sgd(param, grad, buffer, n, lr, momentum, kept, weight_decay, step, has):
+def _sgd(
+    param: Any,
+    grad: Any,
+    buffer: Any,
+    n: int,
+    lr: float,
+    momentum: float,
+    kept: float,
+    weight_decay: float,
+    step: int,
+    has: int,
+) -> None:
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
         g = (-grad[i] if has & _NEGATIVE else grad[i]) + weight_decay * param[i]
         if has & _FIRST:
@@ -50,7 +61,21 @@ def sgd(param: Any, grad: Any, buffer: Any, hyper: Any, steps: Any, *, dims: Siz
 
 
 @kernel("T[::1], T[::1], T[::1], T[::1], T[::1], int64, T, T, T, T, T, T, int64")
-def _rmsprop(param, grad, square_avg, grad_avg, buffer, n, lr, momentum, alpha, rest, eps, weight_decay, has):
+def _rmsprop(
+    param: Any,
+    grad: Any,
+    square_avg: Any,
+    grad_avg: Any,
+    buffer: Any,
+    n: int,
+    lr: float,
+    momentum: float,
+    alpha: float,
+    rest: float,
+    eps: float,
+    weight_decay: float,
+    has: int,
+) -> None:
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
         g = _descent(param[i], grad[i], weight_decay, has)
         variance = alpha * square_avg[i] + rest * g * g
@@ -79,7 +104,7 @@ def rmsprop(
 
 
 @kernel("T[::1], T[::1], T[::1], int64, T, T, T, int64")
-def _adagrad(param, grad, total, n, rate, weight_decay, eps, has):
+def _adagrad(param: Any, grad: Any, total: Any, n: int, rate: float, weight_decay: float, eps: float, has: int) -> None:
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
         g = _descent(param[i], grad[i], weight_decay, has)
         squares = total[i] + g * g
@@ -97,7 +122,23 @@ def adagrad(param: Any, grad: Any, sum: Any, hyper: Any, steps: Any, *, dims: Si
 
 
 @kernel("T[::1], T[::1], T[::1], T[::1], T[::1], int64, T, T, T, T, T, T, T, T, int64")
-def _adam(param, grad, mean, square, largest, n, rate, shrink, rest1, beta2, rest2, root, eps, weight_decay, has):
+def _adam(
+    param: Any,
+    grad: Any,
+    mean: Any,
+    square: Any,
+    largest: Any,
+    n: int,
+    rate: float,
+    shrink: float,
+    rest1: float,
+    beta2: float,
+    rest2: float,
+    root: float,
+    eps: float,
+    weight_decay: float,
+    has: int,
+) -> None:
     T = param.dtype.type
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
         g = _descent(param[i], grad[i], weight_decay, has)

@@ -10,7 +10,7 @@ import numpy as np
 from numba import cuda, int64
 
 from .elementwise import unary
-from .launch import BLOCK, PARTS, block_sum, kernel, parts
+from .launch import BLOCK, PARTS, block_sum, device, kernel, parts
 from .rows import blocks_for, lanes_for, row_sum
 from .sums import (
     GRADIENT,
@@ -29,8 +29,8 @@ from .sums import (
 Sizes = dict[str, int]
 
 
-@cuda.jit(device=True)
-def _weights(sample_weight, N, D, has):
+@device
+def _weights(sample_weight: Any, N: int, D: int, has: int) -> Any:
     """A thread's part of what the losses of all numbers are divided by, the sum of their weights."""
     total = np.float64(0)
     if has & MEAN and has & SAMPLE_WEIGHT:
@@ -44,10 +44,22 @@ def _weights(sample_weight, N, D, has):
 
 def _compared(f: Callable[..., Any], *options: str) -> Callable[..., None]:
     """The row of a loss (loss, its derivative) = f(T, score, target, weight, pos_weight, a), a being the option."""
-    of = cuda.jit(device=True)(f)
+    of = device(f)
 
     @kernel("float64[::1], T[::1], T[::1], T[::1], T[::1], T[::1], T[::1], int64, int64, T, int64")
-    def compare(loss, dscores, scores, target, sample_weight, weight, pos_weight, N, D, a, has):
+    def compare(
+        loss: Any,
+        dscores: Any,
+        scores: Any,
+        target: Any,
+        sample_weight: Any,
+        weight: Any,
+        pos_weight: Any,
+        N: int,
+        D: int,
+        a: Any,
+        has: int,
+    ) -> None:
         T = scores.dtype.type
         divisor = of_thread_0(block_sum(_weights(sample_weight, N, D, has)))
         total = np.float64(0)
@@ -85,18 +97,18 @@ def _compared(f: Callable[..., Any], *options: str) -> Callable[..., None]:
     return row
 
 
-def _mse(T, score, target, w, q, factor):
+def _mse(T: Any, score: Any, target: Any, w: Any, q: Any, factor: Any) -> Any:
     error = score - target
     return factor * (error * error), T(2) * factor * error
 
 
-def _l1(T, score, target, w, q, a):
+def _l1(T: Any, score: Any, target: Any, w: Any, q: Any, a: Any) -> Any:
     error = score - target
     sign = T(1) if error > T(0) else (T(-1) if error < T(0) else error)
     return abs(error), sign
 
 
-def _huber(T, score, target, w, q, delta):
+def _huber(T: Any, score: Any, target: Any, w: Any, q: Any, delta: Any) -> Any:
     error = score - target
     size = abs(error)
     if size < delta:
@@ -105,7 +117,7 @@ def _huber(T, score, target, w, q, delta):
     return delta * (size - T(0.5) * delta), slope
 
 
-def _bce_with_logits(T, score, target, w, q, a):
+def _bce_with_logits(T: Any, score: Any, target: Any, w: Any, q: Any, a: Any) -> Any:
     share, tail = T(1) + (q - T(1)) * target, T(math.exp(-abs(score)))
     below = -score if score < T(0) else T(0)
     value = w * ((T(1) - target) * score + share * (T(math.log1p(tail)) + below))
@@ -113,7 +125,7 @@ def _bce_with_logits(T, score, target, w, q, a):
     return value, w * ((T(1) - target) - share * of_minus)
 
 
-def _reduced(T, loss, dloss, w, q, a):
+def _reduced(T: Any, loss: Any, dloss: Any, w: Any, q: Any, a: Any) -> Any:
     return loss, dloss
 
 
@@ -128,7 +140,9 @@ _AMONG, _RIGHT = 1, 2
 
 
 @kernel("int64[::1], boolean[::1], T[::1], T[::1], boolean[::1], int64, int64, int64, int64")
-def _count_signs(count, right, scores, target, among, N, D, has, lanes):
+def _count_signs(
+    count: Any, right: Any, scores: Any, target: Any, among: Any, N: int, D: int, has: int, lanes: int
+) -> None:
     T = scores.dtype.type
     shared = cuda.shared.array(BLOCK, int64)
     lane, rows = cuda.threadIdx.x % lanes, BLOCK // lanes
@@ -161,7 +175,7 @@ _LOSS = 1  #: beside GRADIENT
 
 
 @kernel("float64[::1], T[::1], T[::1], int64, T, int64")
-def _l2_penalty(loss, dparam, param, n, factor, has):
+def _l2_penalty(loss: Any, dparam: Any, param: Any, n: int, factor: Any, has: int) -> None:
     total = np.float64(0)
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
         total += np.float64(param[i] * param[i])
@@ -183,7 +197,7 @@ def l2_penalty(loss: Any, dparam: Any, param: Any, *, factor: float, dims: Sizes
         in_parts(loss, blocks, lambda partial: _l2_penalty[blocks, BLOCK](partial, *args))
 
 
-def _scale(T, x, factor, b):
+def _scale(T: Any, x: Any, factor: Any, b: Any) -> Any:
     return factor * x
 
 

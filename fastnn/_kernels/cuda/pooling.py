@@ -11,7 +11,7 @@ from typing import Any
 
 from numba import cuda
 
-from .launch import kernel, over
+from .launch import device, kernel, over
 from .sums import nothing, or_else
 
 Pair = tuple[int, int]
@@ -19,7 +19,7 @@ Sizes = dict[str, int]
 
 
 @kernel("T[::1], uint16[::1], T[::1], UniTuple(int64, 14), boolean")
-def _max_pool2d(y, index, x, sizes, wants_index):
+def _max_pool2d(y: Any, index: Any, x: Any, sizes: tuple[int, ...], wants_index: bool) -> None:
     C, H, W, P, Q, KH, KW, SH, SW, PH, PW, DH, DW, n = sizes
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
         c, pixel = i % C, i // C
@@ -58,7 +58,7 @@ def max_pool2d(
 
 
 @kernel("T[::1], T[::1], uint16[::1], UniTuple(int64, 14)")
-def _max_pool2d_backward(dx, dy, index, sizes):
+def _max_pool2d_backward(dx: Any, dy: Any, index: Any, sizes: tuple[int, ...]) -> None:
     C, H, W, P, Q, KH, KW, SH, SW, PH, PW, DH, DW, n = sizes
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
         c, pixel = i % C, i // C
@@ -96,8 +96,10 @@ def max_pool2d_backward(
     over(_max_pool2d_backward, n, dx, dy, index, sizes)
 
 
-@cuda.jit(device=True)
-def _divisor(h, w, H, W, KH, KW, PH, PW, with_padding, divisor):
+@device
+def _divisor(
+    h: Any, w: Any, H: int, W: int, KH: int, KW: int, PH: int, PW: int, with_padding: Any, divisor: Any
+) -> Any:
     """By what the sum of the window that begins at (h, w) is divided."""
     if divisor:
         return divisor
@@ -107,7 +109,7 @@ def _divisor(h, w, H, W, KH, KW, PH, PW, with_padding, divisor):
 
 
 @kernel("T[::1], T[::1], UniTuple(int64, 14)")
-def _avg_pool2d(y, x, sizes):
+def _avg_pool2d(y: Any, x: Any, sizes: tuple[int, ...]) -> None:
     C, H, W, P, Q, KH, KW, SH, SW, PH, PW, with_padding, divisor, n = sizes
     T = x.dtype.type
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
@@ -122,7 +124,7 @@ def _avg_pool2d(y, x, sizes):
 
 
 @kernel("T[::1], T[::1], UniTuple(int64, 14)")
-def _avg_pool2d_backward(dx, dy, sizes):
+def _avg_pool2d_backward(dx: Any, dy: Any, sizes: tuple[int, ...]) -> None:
     C, H, W, P, Q, KH, KW, SH, SW, PH, PW, with_padding, divisor, n = sizes
     T = dy.dtype.type
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
@@ -174,20 +176,20 @@ def avg_pool2d_backward(
     over(_avg_pool2d_backward, n, dx, dy, (*(dims[s] for s in ("C", "H", "W", "P", "Q")), *how, n))
 
 
-@cuda.jit(device=True)
-def _begins(p, size, count):
+@device
+def _begins(p: Any, size: int, count: int) -> Any:
     """The first pixel of window p of `count` windows that share `size` pixels."""
     return p * size // count
 
 
-@cuda.jit(device=True)
-def _ends(p, size, count):
+@device
+def _ends(p: Any, size: int, count: int) -> Any:
     """One behind the last pixel of window p."""
     return ((p + 1) * size + count - 1) // count
 
 
 @kernel("T[::1], T[::1], UniTuple(int64, 6)")
-def _adaptive(y, x, sizes):
+def _adaptive(y: Any, x: Any, sizes: tuple[int, ...]) -> None:
     C, H, W, P, Q, n = sizes
     T = x.dtype.type
     for i in range(cuda.grid(1), n, cuda.gridsize(1)):
@@ -203,7 +205,7 @@ def _adaptive(y, x, sizes):
 
 
 @kernel("T[::1], T[::1], UniTuple(int64, 6)")
-def _adaptive_backward(dx, dy, sizes):
+def _adaptive_backward(dx: Any, dy: Any, sizes: tuple[int, ...]) -> None:
     """A pixel lies in the windows from floor(h P / H) to ceil((h + 1) P / H) - 1: the other way round the same rule."""
     C, H, W, P, Q, n = sizes
     T = dy.dtype.type

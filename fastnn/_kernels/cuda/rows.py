@@ -10,7 +10,7 @@ from typing import Any
 
 from numba import cuda
 
-from .launch import BLOCK, MOST_BLOCKS, SIMULATED
+from .launch import BLOCK, MOST_BLOCKS, SIMULATED, device
 
 MOST_LANES = 2 if SIMULATED else 32
 
@@ -35,8 +35,8 @@ def over_rows(kernel: Any, N: int, K: int, *args: Any) -> None:
         kernel[blocks_for(N, lanes), BLOCK](*args, lanes)
 
 
-@cuda.jit(device=True)
-def row_sum(value, shared, lanes):
+@device
+def row_sum(value: Any, shared: Any, lanes: int) -> Any:
     """The sum over a row's lanes, at each of them; shared: BLOCK numbers."""
     t = cuda.threadIdx.x
     shared[t] = value
@@ -52,8 +52,8 @@ def row_sum(value, shared, lanes):
     return total
 
 
-@cuda.jit(device=True)
-def row_max(value, shared, lanes):
+@device
+def row_max(value: Any, shared: Any, lanes: int) -> Any:
     """The largest over a row's lanes, at each of them; NaN counts for nothing. shared: BLOCK numbers."""
     t = cuda.threadIdx.x
     shared[t] = value

@@ -12,14 +12,15 @@ from typing import Any
 
 from numba import cuda, float64
 
-from .launch import BLOCK, block_sum, kernel
+from .launch import BLOCK, block_sum, device, kernel
+from .scratch import scratch
 
 #: Bits of the number by which a kernel of losses knows what it is given.
 SAMPLE_WEIGHT, WEIGHT, POS_WEIGHT, MEAN, GRADIENT = 1, 2, 4, 8, 16
 
 
-@cuda.jit(device=True)
-def of_thread_0(value):
+@device
+def of_thread_0(value: Any) -> Any:
     """What thread 0 of the block has, in float64, at every thread."""
     shared = cuda.shared.array(1, float64)
     if cuda.threadIdx.x == 0:
@@ -30,15 +31,15 @@ def of_thread_0(value):
     return found
 
 
-@cuda.jit(device=True)
-def leave(parts, value):
+@device
+def leave(parts: Any, value: Any) -> Any:
     """A block's part of a sum, which is thread 0's value."""
     if cuda.threadIdx.x == 0:
         parts[cuda.blockIdx.x] = parts.dtype.type(value)
 
 
 @kernel("float64[::1], float64[::1], int64", "int64[::1], int64[::1], int64")
-def _total(total, parts, count):
+def _total(total: Any, parts: Any, count: int) -> None:
     found = 0.0
     for i in range(cuda.threadIdx.x, count, BLOCK):
         found += parts[i]
@@ -50,9 +51,9 @@ def in_parts(total: Any, blocks: int, launch: Callable[[Any], None]) -> None:
     if blocks == 1:
         launch(total)
         return
-    parts = cuda.device_array(blocks, total.dtype)
-    launch(parts)
-    _total[1, BLOCK](total, parts, blocks)
+    with scratch(total.dtype, blocks) as (parts,):
+        launch(parts)
+        _total[1, BLOCK](total, parts, blocks)
 
 
 def given(has: dict[int, Any]) -> int:
