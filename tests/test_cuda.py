@@ -62,7 +62,7 @@ def gpu(test: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def _better_simulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The simulator waits for threads by asking them without a pause, which makes it several times as slow as it can be;
+    """The simulator waits for its threads by asking them without a pause, which takes several times as long as it need;
     and two threads that come to shared memory at once may get two arrays."""
     if not SIMULATED:
         yield
