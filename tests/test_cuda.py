@@ -718,7 +718,7 @@ def test_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "numba", None)
     monkeypatch.delattr(k, "cuda", raising=False)
-    with pytest.raises(ImportError, match=r'device "cuda" needs .* pip install "fastnn\[cuda\]"'):
+    with pytest.raises(ImportError, match=r"device 'cuda' needs .* pip install \"fastnn\[cuda\]\""):
         fn.Linear(2, 3).to("cuda")
 
 

@@ -145,9 +145,10 @@ class Layer:
 
         `fit`, `evaluate`, `predict` and their like, `save` and `state_dict` then take and return NumPy's arrays as
         before. `forward` takes and returns arrays on the device, which `to_device` moves there and np.asarray copies
-        back. An optimizer's state follows with its next update. Names the layer's kernels that have no CUDA version
-        when they are called. Raises ValueError for another name; ImportError without Numba and RuntimeError without a
-        GPU, which say what is missing.
+        back. An optimizer's state follows with its next update. A layer without CUDA kernels, a recurrent one or
+        attention, raises NotImplementedError, naming itself, when it is called.
+        Raises ValueError for another name; ImportError without Numba and RuntimeError without a GPU, which say what is
+        missing.
         """
         k.check_device(device)
         by_dtype: dict[str, list[Parameter]] = {}

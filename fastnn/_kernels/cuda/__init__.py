@@ -21,7 +21,7 @@ try:
     import numba.cuda  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        'device "cuda" needs Numba and its CUDA target, the package numba-cuda: pip install "fastnn[cuda]"'
+        "device 'cuda' needs Numba and its CUDA target, the package numba-cuda: pip install \"fastnn[cuda]\""
     ) from error
 
 from ..._errors import DTypeError, ShapeError

@@ -79,8 +79,11 @@ class DeviceArray:
         if not a.transpose(axes).flags.c_contiguous:
             a, axes = np.ascontiguousarray(a), list(range(a.ndim))
         found = cls.empty(a.shape, a.dtype, axes)
-        if a.size:
-            found.memory.copy_to_device(a.transpose(axes).reshape(-1))
+        flat = a.transpose(axes).reshape(-1)
+        if flat.size:
+            found.memory.copy_to_device(
+                flat if flat.strides[0] else flat.copy()
+            )  # Numba takes a stride of 0 for no axis
         return found
 
     # --- what it is like ----------------

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 from numba import config, cuda
 
+config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # at every launch of a small grid, which small networks are full of
+
 SIMULATED = bool(config.ENABLE_CUDASIM)
 WARP = 32
 BLOCK = 4 if SIMULATED else 256  #: threads of a block in kernels over one index; a power of two
@@ -60,12 +62,19 @@ def free_memory() -> float:
 
 def check_device() -> None:
     """Raise RuntimeError, which says what was looked for, unless there is a GPU (or the simulator of one)."""
-    if not cuda.is_available():
-        reason = " ".join(str(cuda.cuda_error() or "the driver finds none").split()).rstrip(".: ")
+    if cuda.is_available():
+        return
+    error = cuda.cuda_error()
+    if error is None:
         raise RuntimeError(
-            "device 'cuda': no NVIDIA GPU can be used here. Looked for: NVIDIA's driver (libcuda, nvcuda.dll), and "
-            f"a GPU that it and CUDA_VISIBLE_DEVICES show. Numba says: {reason}. The same model runs on device 'cpu'"
+            "device 'cuda': NVIDIA's driver is there, but not the compiler NVVM; that of CUDA 13 comes by "
+            'pip install "fastnn[cuda]", that of CUDA 12, for older drivers, by pip install "fastnn[cuda12]"'
         )
+    reason = " ".join(str(error).split()).rstrip(".: ")
+    raise RuntimeError(
+        "device 'cuda': no NVIDIA GPU can be used here. Looked for: NVIDIA's driver (libcuda, nvcuda.dll), and a GPU "
+        f"that it and CUDA_VISIBLE_DEVICES show. Numba says: {reason}. The same model runs on device 'cpu'"
+    )
 
 
 def over(kernel: Any, n: int, *args: Any, blocks: int = MOST_BLOCKS) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 from numba import cuda
 
-from .launch import SIMULATED, kernel, over, tiles
+from .columns import column_sums
+from .launch import SIMULATED, kernel, tiles
 
 TILE = 4 if SIMULATED else 16
 
@@ -27,7 +28,7 @@ def linear_backward_weights(dweight: Any, dbias: Any, dy: Any, x: Any, *, dims: 
     if dweight is not None:
         tiles(_product, O, I, TILE, dweight, dy, x, dweight, O, I, N, (1, O, I, 1), False, False)
     if dbias is not None:
-        over(_column_sums, O, dbias, dy, N, O)
+        column_sums(dbias, dy, N, O)
 
 
 @kernel("T[::1], T[::1], T[::1], T[::1], int64, int64, int64, UniTuple(int64, 4), boolean, boolean")
@@ -65,13 +66,3 @@ def _product(
                 if relu and total <= zero:  # NaN passes
                     total = zero
                 c[m * N + n] = total
-
-
-@kernel("T[::1], T[::1], int64, int64")
-def _column_sums(sums: Any, a: Any, M: int, N: int) -> None:
-    """sums (N,): of the columns of a (M, N)."""
-    for n in range(cuda.grid(1), N, cuda.gridsize(1)):
-        total = a.dtype.type(0)
-        for m in range(M):
-            total += a[m * N + n]
-        sums[n] = total
