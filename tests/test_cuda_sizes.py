@@ -1,4 +1,4 @@
-"""The CUDA kernels on Numba's simulator with the blocks and tiles that a GPU gets, which it takes minutes to simulate."""
+"""The CUDA kernels on the simulator with the blocks and tiles that a GPU gets, which takes minutes to simulate."""
 
 from __future__ import annotations
 

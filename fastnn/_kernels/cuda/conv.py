@@ -31,7 +31,7 @@ SHORTEST = 4 if SMALL else 256  #: pixels of one of its parts, at least
 ROWS, COLUMNS, THREADS = TY * RM, TX * RN, TX * TY  #: ROWS divides THREADS
 ROWS_1, COLUMNS_1 = ROWS + 1, COLUMNS + 1  # in shared memory, so that a column's numbers lie in different banks
 ROW_STEP, DEPTH_STEP = THREADS // DEPTH, THREADS // ROWS
-A_SIZE, B_SIZE = DEPTH * ROWS, DEPTH * COLUMNS
+B_SIZE = DEPTH * COLUMNS
 OUTSIDE = -(1 << 40)  # a row of pixels that no image has
 NOWHERE = 65535  #: the place of a maximum that is not above 0
 
