@@ -10,12 +10,12 @@ from typing import Any
 
 from numba import cuda
 
-from .launch import BLOCK, PARTS, SIMULATED, device, kernel, over
+from .launch import BLOCK, PARTS, SMALL, device, kernel, over
 from .scratch import scratch
 
-WIDEST = 2 if SIMULATED else 32
+WIDEST = 2 if SMALL else 32
 ROWS = 8  #: of each thread, at least, before rows are cut into more parts
-MOST = 4 if SIMULATED else 1024  #: blocks that one launch is cut into, about
+MOST = 4 if SMALL else 1024  #: blocks that one launch is cut into, about
 
 Grid = tuple[tuple[int, int], tuple[int, int]]
 

@@ -15,23 +15,23 @@ from typing import Any
 from numba import cuda, int64
 
 from .columns import added, column_sums, first_row
-from .launch import SIMULATED, device, kernel, over
+from .launch import SMALL, device, kernel, over
 from .scratch import scratch
 from .sums import nothing, or_else
 
 Pair = tuple[int, int]
 Sizes = dict[str, int]
 
-TX, TY = (2, 2) if SIMULATED else (16, 16)  #: threads of a block, along columns and rows of its tile
-RM, RN = (2, 1) if SIMULATED else (4, 4)  #: rows and columns of the tile that a thread has
-DEPTH = 2 if SIMULATED else 16  #: inner indices at a time; divides THREADS
+TX, TY = (2, 2) if SMALL else (16, 16)  #: threads of a block, along columns and rows of its tile
+RM, RN = (2, 1) if SMALL else (4, 4)  #: rows and columns of the tile that a thread has
+DEPTH = 2 if SMALL else 16  #: inner indices at a time; divides THREADS
 REGISTERS = 128  #: of a thread, so that a multiprocessor has room for two blocks
-BLOCKS = 4 if SIMULATED else 512  #: on which a gradient by weights is spread, about
-SHORTEST = 4 if SIMULATED else 256  #: pixels of one of its parts, at least
+BLOCKS = 4 if SMALL else 512  #: on which a gradient by weights is spread, about
+SHORTEST = 4 if SMALL else 256  #: pixels of one of its parts, at least
 ROWS, COLUMNS, THREADS = TY * RM, TX * RN, TX * TY  #: ROWS divides THREADS
 ROWS_1, COLUMNS_1 = ROWS + 1, COLUMNS + 1  # in shared memory, so that a column's numbers lie in different banks
 ROW_STEP, DEPTH_STEP = THREADS // DEPTH, THREADS // ROWS
-A_SIZE, B_SIZE = DEPTH * ROWS, DEPTH * COLUMNS
+B_SIZE = DEPTH * COLUMNS
 OUTSIDE = -(1 << 40)  # a row of pixels that no image has
 NOWHERE = 65535  #: the place of a maximum that is not above 0
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from .launch import BLOCK, MOST_BLOCKS, SIMULATED, device, kernel, over
+from .launch import BLOCK, MOST_BLOCKS, SMALL, device, kernel, over
 
 Sizes = dict[str, int]
 
-SLICES = 2 if SIMULATED else 16  #: in how many the pixels of an image are cut, at most
+SLICES = 2 if SMALL else 16  #: in how many the pixels of an image are cut, at most
 
 
 @device

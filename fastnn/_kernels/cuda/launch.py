@@ -7,6 +7,7 @@ thread, grids and tiles are therefore small; nothing else differs there but `blo
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,11 +17,13 @@ from numba import config, cuda
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # at every launch of a small grid, which small networks are full of
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
+#: Whether blocks, grids and tiles are small: on the simulator, unless a test asks for those that a GPU gets.
+SMALL = SIMULATED and os.environ.get("FASTNN_CUDASIM") != "full"
 WARP = 32
-BLOCK = 4 if SIMULATED else 256  #: threads of a block in kernels over one index; a power of two
-MOST_BLOCKS = 2 if SIMULATED else 4096
-MOST_TILES = 1 if SIMULATED else 65535  #: blocks along a side of a grid of tiles; no GPU takes more
-PARTS = 2 if SIMULATED else 256  #: blocks of the first of two passes of a sum, at most; see `parts`
+BLOCK = 4 if SMALL else 256  #: threads of a block in kernels over one index; a power of two
+MOST_BLOCKS = 2 if SMALL else 4096
+MOST_TILES = 1 if SMALL else 65535  #: blocks along a side of a grid of tiles; no GPU takes more
+PARTS = 2 if SMALL else 256  #: blocks of the first of two passes of a sum, at most; see `parts`
 
 
 class Defined(NamedTuple):

@@ -10,9 +10,9 @@ from typing import Any
 
 from numba import cuda
 
-from .launch import BLOCK, MOST_BLOCKS, SIMULATED, device
+from .launch import BLOCK, MOST_BLOCKS, SMALL, device
 
-MOST_LANES = 2 if SIMULATED else 32
+MOST_LANES = 2 if SMALL else 32
 
 
 def lanes_for(K: int) -> int:
