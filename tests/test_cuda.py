@@ -288,6 +288,7 @@ def test_writing_into_an_array() -> None:
         array[:, 1:3] = np.arange(6).reshape(3, 2)
         array[::2, ::-1] = np.arange(4, dtype=np.float32)
         array.T[3] = 7
+        array[1:] = array[:-1]
     np.testing.assert_array_equal(np.asarray(a), host)
     a[...] = k.to_device(np.ones(4, np.float32), "cuda")
     np.testing.assert_array_equal(np.asarray(a), 1)
@@ -752,6 +753,7 @@ def test_losses_and_steps_of_the_benchmark() -> None:
 
 @pytest.mark.skipif(SIMULATED or _has_driver(), reason="there is a device")
 @pytest.mark.skipif(not HAS_NUMBA, reason="numba-cuda is not installed")
+@pytest.mark.timeout(900)
 def test_on_the_simulator() -> None:
     """All tests of this file that need a device, in a process whose Numba simulates one."""
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu and not slow", "-p", "no:cacheprovider", __file__]
@@ -761,6 +763,6 @@ def test_on_the_simulator() -> None:
         env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1"},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=840,
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]

@@ -52,7 +52,10 @@ def backends() -> dict[str, Backend]:
 
 
 def use_backend(name: str) -> AbstractContextManager[None]:
-    """Run everything inside the ``with`` block on another backend, in this thread: ``"native"`` or ``"reference"``."""
+    """Run everything inside the ``with`` block on another backend, in this thread: ``"native"`` or ``"reference"``.
+
+    Arrays on a GPU are computed there in any case.
+    """
     if name not in _backends:
         raise ValueError(f"use_backend: expected one of {', '.join(sorted(_backends))}, got {name!r}")
     return using(_backends[name])

@@ -212,6 +212,8 @@ class DeviceArray:
             values = DeviceArray.of(np.asarray(values, self.dtype))
         if values.dtype != self.dtype:
             raise TypeError(f"expected {self.dtype} to write into an array on a GPU, got {values.dtype}")
+        if np.may_share_memory(into.shadow, values.shadow):  # else a number might be overwritten before it is read
+            values = values.copy()
         move(into, values._view(np.broadcast_to(values.shadow, into.shape)))
 
     def copy(self) -> DeviceArray:
