@@ -209,7 +209,8 @@ def capture(model: Layer, loss: Loss, optimizer: Optimizer, x: Any, y: Any, samp
     before afterwards, gradients zero; meanwhile no other thread may use the model. It computes, to the bit, what the
     same loop from Python does.
     Raises what `fit` raises of bad arguments, and `CaptureError`, naming the layer, where something in the step is not
-    computed by kernels, or not by the same ones each time, or where the model is on a GPU. A choice that depends on data has to be made in a kernel.
+    computed by kernels, or not by the same ones each time, or where the model is on a GPU. A choice that depends on
+    data has to be made in a kernel.
     """
     check_model(model)
     loss = as_loss(loss)
