@@ -12,7 +12,7 @@ import pytest
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("rows", ["conv", "norm", "softmax or entropy or count", "pool and not conv"])
+@pytest.mark.parametrize("rows", ["linear", "conv", "norm", "softmax or entropy or count", "pool and not conv"])
 def test_results_with_the_sizes_of_a_gpu(rows: str) -> None:
     pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_cuda.py"]

@@ -7,9 +7,9 @@ from typing import Any
 from numba import cuda
 
 from .columns import column_sums
-from .launch import SIMULATED, kernel, tiles
+from .launch import SMALL, kernel, tiles
 
-TILE = 4 if SIMULATED else 16
+TILE = 4 if SMALL else 16
 
 
 def linear(y: Any, x: Any, weight: Any, bias: Any, *, dims: dict[str, int], relu: bool) -> None:
