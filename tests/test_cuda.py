@@ -402,9 +402,9 @@ def test_twenty_steps_of_a_small_mnist_cnn() -> None:
 
 @gpu
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(4 * 3600)
 def test_twenty_steps_of_mnist_cnn() -> None:
-    """The course's own network, on two images a step."""
+    """The course's own network, on two images a step, each of which takes the simulator minutes."""
     from fastnn.courses.mnist_cnn import network
 
     x, y = images(8, 28)
