@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 
 import numpy
 
-from . import courses, cs231n, custom, estimators, kernels, latency, scaling, steps, targets
+from . import courses, cs231n, custom, estimators, gpu, kernels, latency, scaling, steps, targets
 from .inputs import cases
 from .machine import MachineError, described
 from .peers import chosen
-from .report import Verdict, verdicts_table
+from .report import Verdict, verdicts_table, word
 from .workloads import ENCODERS, SWEEPS, WORKLOADS
 
 T = TypeVar("T")
@@ -63,6 +63,13 @@ def parser() -> argparse.ArgumentParser:
     _measuring(commands, "custom", _custom, "a user's activations beside the built-in ones", repeats=15)
 
     _measuring(commands, "estimators", _estimators, "estimators beside scikit-learn's perceptron", repeats=3)
+
+    command = commands.add_parser("gpu", help="on an NVIDIA GPU: its kernels' contract, losses, and steps")
+    command.add_argument("--repeats", type=int, default=10, help="rounds (default 10)")
+    command.add_argument("--steps", type=int, default=100, help="steps in a round (default 100)")
+    command.add_argument("--only", action="append", metavar="TEXT", help="networks that have this in their name")
+    command.add_argument("--json", type=Path, help="file for every round's figures")
+    command.set_defaults(run=_gpu, command="gpu")
 
     command = commands.add_parser("chart", help="a picture of what --json saved")
     command.add_argument("file", type=Path)
@@ -171,6 +178,39 @@ def _estimators(options: argparse.Namespace) -> Outcome:
     timings = estimators.compare(_only(options, estimators.TASKS, str), options.threads, options.repeats)
     about = {name: importlib.metadata.version(name) for name in ("scikit-learn", "scipy", "numpy")}
     return {"timings": [asdict(t) for t in timings]}, about, estimators.table(timings), targets.of_estimators(timings)
+
+
+def _gpu(options: argparse.Namespace) -> None:
+    """The contract, the losses, and the steps; an error if the contract or a loss fails, another without a GPU."""
+    obstacle = gpu.obstacle()
+    if obstacle is not None:
+        print(f"python -m bench gpu: nothing was run on a GPU: {obstacle}", file=sys.stderr)
+        sys.exit(gpu.NO_GPU)
+    print(f"GPU: {gpu.name()}")
+    kept = gpu.contract()
+    traces = [gpu.trace(network, *gpu.NETWORKS[network]) for network in gpu.NETWORKS]
+    print(gpu.traces_table(traces))
+    alone = gpu.torch_obstacle()
+    if alone is not None:
+        print(f"fastnn by itself: {alone}")
+    comparisons = [
+        gpu.compare(workload, options.repeats, options.steps, alone is None)
+        for workload in _only(options, gpu.workloads(), lambda workload: workload.name)
+    ]
+    print(steps.table(comparisons))
+    verdicts = [Verdict("contract of the CUDA kernels", word(kept), "met", kept), *gpu.of_traces(traces)]
+    print("\n" + verdicts_table(verdicts))
+    if options.json:
+        data = {
+            "kind": "gpu",
+            "machine": {**described(), "gpu": gpu.name()},
+            "traces": [asdict(t) for t in traces],
+            "comparisons": [asdict(c) for c in comparisons],
+            "verdicts": [asdict(verdict) for verdict in verdicts],
+        }
+        options.json.write_text(json.dumps(data, indent=1, ensure_ascii=False), encoding="utf-8")
+    if not all(verdict.met for verdict in verdicts):
+        sys.exit(1)
 
 
 def _only(options: argparse.Namespace, things: Iterable[T], name: Callable[[T], str]) -> list[T]:

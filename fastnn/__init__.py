@@ -5,7 +5,7 @@ from typing import Any
 
 from . import data, init, plots, text
 from ._errors import DTypeError, ShapeError
-from ._kernels import get_num_threads, set_num_threads, use_backend
+from ._kernels import get_num_threads, set_num_threads, to_device, use_backend
 from .checkpoint import CheckpointError, load, save
 from .custom import elementwise, elementwise_loss, elementwise_optimizer
 from .gradcheck import GradientError, gradcheck, numerical_gradient
@@ -193,6 +193,7 @@ __all__ = [
     "save",
     "set_num_threads",
     "text",
+    "to_device",
     "use_backend",
 ]
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from . import _kernels as k
 from ._errors import DTypeError, ShapeError
 from ._kernels import Array
 from ._kernels.kernel import REAL
@@ -341,10 +342,11 @@ def _fill(tensor: Filled, draw: Callable[[tuple[int, ...], str], Array]) -> Fill
 
 def _array(tensor: Any) -> Array:
     """What a function here fills."""
-    array = tensor if isinstance(tensor, np.ndarray) else getattr(tensor, "data", None)
-    if not isinstance(array, np.ndarray) or array.dtype.name not in REAL:
+    array: Any = tensor if k.is_array(tensor) else getattr(tensor, "data", None)
+    if not k.is_array(array) or array.dtype.name not in REAL:
         raise DTypeError(f"expected a Parameter or an array of float32 or float64, got {type(tensor).__name__}")
-    return array
+    found: Array = array
+    return found
 
 
 def _check_finite(name: str, **values: float) -> None:

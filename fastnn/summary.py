@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from . import _kernels as k
 from ._errors import DTypeError, ShapeError
 from ._kernels import Array
 from ._kernels.kernel import Dims, Plan, observing
@@ -114,7 +115,7 @@ def summary(model: Layer, input_shape: int | Sequence[int], dtype: str | None = 
     watch = _Watch(model)
     with observing(watch.kernel):
         try:
-            model.forward(x, train=False)
+            model.forward(k.to_device(x, model.device), train=False)
         except ShapeError as error:
             raise ShapeError(f"input_shape: it does not fit the model: {error}") from error
     title = f"{type(model).__name__} for x {_shape(x)} {x.dtype.name}"

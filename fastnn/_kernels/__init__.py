@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from importlib.machinery import PathFinder
+from typing import Any
 
 import numpy as np
 
 from . import cpu
-from .kernel import Array, Backend, Kernel, Target, active, set_default, using
+from .kernel import Array, Backend, Kernel, Target, active, device_backend, is_array, set_default, using
 from .reference import ReferenceBackend
 from .table import TABLE
 
@@ -50,7 +52,10 @@ def backends() -> dict[str, Backend]:
 
 
 def use_backend(name: str) -> AbstractContextManager[None]:
-    """Run everything inside the ``with`` block on another backend, in this thread: ``"native"`` or ``"reference"``."""
+    """Run everything inside the ``with`` block on another backend, in this thread: ``"native"`` or ``"reference"``.
+
+    Arrays on a GPU are computed there in any case.
+    """
     if name not in _backends:
         raise ValueError(f"use_backend: expected one of {', '.join(sorted(_backends))}, got {name!r}")
     return using(_backends[name])
@@ -80,8 +85,46 @@ def changed() -> None:
         _runtime.changed()
 
 
-def aligned_zeros(size: int, dtype: str) -> Array:
+def device_of(a: Any) -> str:
+    """Where an array is: ``"cpu"`` or ``"cuda"``."""
+    backend = device_backend(a)
+    return "cpu" if backend is None else backend.name
+
+
+def to_device(a: Any, device: str) -> Any:
+    """The array where it is, if that is the device, ``"cpu"`` or ``"cuda"``; else a copy there.
+
+    Raises ValueError for another name; ImportError and RuntimeError, which say what is missing, without a GPU.
+    """
+    if device == "cpu":
+        return np.asarray(a)
+    if device != "cuda":
+        raise ValueError(f"expected device 'cpu' or 'cuda', got {device!r}")
+    return a if device_of(a) == device else _cuda().DeviceArray.of(a)
+
+
+def fits(arrays: Iterable[Array], device: str) -> bool:
+    """Whether there is room for copies of these on a device: they may take half of the memory that is free there."""
+    return device == "cpu" or 2 * sum(a.nbytes for a in arrays) <= _cuda().free_memory()
+
+
+def check_device(device: str) -> None:
+    """Raise what `to_device` raises for a device that is not there."""
+    to_device(np.zeros(0), device)
+
+
+def _cuda() -> Any:
+    from . import cuda  # which brings Numba
+
+    cuda.check_device()
+    return cuda
+
+
+def aligned_zeros(size: int, dtype: str, device: str = "cpu") -> Array:
     """A flat array of zeros that begins at a multiple of 64 bytes, for parameters and what goes with them."""
+    if device != "cpu":
+        zeros: Array = to_device(np.zeros(size, dtype), device)
+        return zeros
     itemsize = np.dtype(dtype).itemsize
     raw = np.zeros(size * itemsize + 64, np.uint8)
     start = -raw.ctypes.data % 64
@@ -97,8 +140,13 @@ __all__ = [
     "aligned_zeros",
     "backends",
     "changed",
+    "check_device",
+    "device_of",
+    "fits",
     "get_num_threads",
+    "is_array",
     "isa",
     "set_num_threads",
+    "to_device",
     "use_backend",
 ]

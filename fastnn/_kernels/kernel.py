@@ -22,6 +22,7 @@ Target = None | bool | Array | tuple[Array, bool]
 
 REAL = ("float32", "float64")
 _PLANS_PER_KERNEL = 1024
+_HOST = np.ndarray  #: the type that most arrays are of
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Arg:
     optional: bool = False
     inout: bool = False
     adds: bool = False  #: an output that native kernels can add to by themselves
+    host: bool = False  #: an array of NumPy's also where the others are on a device: a few numbers that Python sees
     values: Callable[[np.random.Generator, tuple[int, ...], Mapping[str, int]], Any] | None = None
 
 
@@ -107,6 +109,17 @@ def active() -> Backend:
     return _active.get(_default)
 
 
+def device_backend(a: Any) -> Backend | None:
+    """What computes kernels on an array that is on a device; None for one of the host's."""
+    found: Backend | None = getattr(type(a), "backend", None)
+    return found
+
+
+def is_array(a: Any) -> bool:
+    """Whether it is an array that kernels take: NumPy's, or one on a device."""
+    return isinstance(a, np.ndarray) or device_backend(a) is not None
+
+
 @contextmanager
 def using(backend: Backend) -> Iterator[None]:
     """Run kernels on `backend` within a ``with`` block, in this thread or task only."""
@@ -115,6 +128,10 @@ def using(backend: Backend) -> Iterator[None]:
         yield
     finally:
         _active.reset(token)
+
+
+#: Names the layer, loss or optimizer that calls a kernel now, for errors; the layers set it.
+where: Callable[[], str] = str
 
 
 class _Observed:
@@ -133,6 +150,14 @@ class _Observed:
         return self._backend.run(plan, inputs, params, out)
 
 
+def _backend_for(a: Any) -> Backend:
+    """What computes a call whose first array this is: on a device its backend, observed where the active one is."""
+    device, backend = device_backend(a), active()
+    if device is None:
+        return backend
+    return _Observed(device, backend._tell) if isinstance(backend, _Observed) else device
+
+
 def observing(tell: Callable[[Plan], Any]) -> AbstractContextManager[None]:
     """Call ``tell(plan)`` for each kernel called within a ``with`` block, in this thread or task only."""
     return using(_Observed(active(), tell))
@@ -142,6 +167,7 @@ class Made(Protocol):
     """What computes a row that is in no table: one made from a user's function (see `jit`)."""
 
     native: str  #: the native kernel that goes through the arrays
+    program: Any  #: what is computed: a `jit.program.Program`
     arrays: int  #: how many of the call's arrays it goes through, the first ones
 
     def reference(self, *inputs: Any, **params: Any) -> Any:
@@ -191,7 +217,12 @@ class Kernel:
         targets = out if len(self.outputs) > 1 and out is not None else (out,) * len(self.outputs)
         if not isinstance(targets, tuple | list) or len(targets) != len(self.outputs):
             raise TypeError(f"{self.name}: out has one target for each of {len(self.outputs)} outputs, got {out!r}")
-        results = active().run(plan, inputs, params, targets)  # type: ignore[arg-type]
+        backend = active() if type(inputs[0]) is _HOST else _backend_for(inputs[0])
+        try:
+            results = backend.run(plan, inputs, params, targets)  # type: ignore[arg-type]
+        except TypeError:
+            self._check_places(inputs)
+            raise
         return results if len(results) > 1 else results[0] if results else None
 
     def _remember(self, key: Any, plan: Plan) -> Plan:
@@ -217,6 +248,17 @@ class Kernel:
         dtypes = tuple(self._dtype(arg, inputs, real) for arg in self.outputs)
         floats = tuple(float(params[name]) for name in self.floats)
         return Plan(self, dims, real or "float32", ints, floats, shapes, dtypes)
+
+    def _check_places(self, inputs: Sequence[Any]) -> None:
+        """Raise a TypeError that names the argument unless all arrays are where the first one is."""
+        first = device_backend(inputs[0])
+        for arg, value in zip(self.inputs, inputs, strict=True):
+            if value is not None and not arg.host and device_backend(value) is not first:
+                found = [("cpu" if a is None else a.name) for a in (first, device_backend(value))]
+                raise TypeError(
+                    f"{self.name}: {self.inputs[0].name} is on {found[0]}, {arg.name} on {found[1]}; "
+                    "model.to(device) and to_device(array, device) move them"
+                )
 
     def _check_call(self, inputs: Sequence[Array | None], params: Mapping[str, Any]) -> None:
         if len(inputs) != len(self.inputs) or set(params) != {*self.ints, *self.floats}:

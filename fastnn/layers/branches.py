@@ -218,7 +218,7 @@ def _vocabulary(branches: Iterable[Layer | None]) -> int | None:
 def _check_alike(layer: Layer, outputs: Sequence[Any], axis: int | None = None) -> None:
     """Raise a `ShapeError` that names the layer unless its branches give arrays that are alike but along this axis."""
     for a in outputs:
-        if not isinstance(a, np.ndarray):
+        if not k.is_array(a):
             raise ShapeError(f"{layer.label}: expected an array from each branch, got {type(a).__name__}")
     shapes = [a.shape if axis is None else (*a.shape[:axis], *a.shape[axis + 1 :]) for a in outputs]
     if any(shape != shapes[0] or a.ndim != outputs[0].ndim for shape, a in zip(shapes, outputs, strict=True)):

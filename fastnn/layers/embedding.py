@@ -58,10 +58,10 @@ class Embedding(Layer):
         In a replay nothing is checked: such an index then gives NaN, and gets no gradient. Its own gradient, as x has
         none, is None.
         """
-        if not isinstance(x, np.ndarray) or x.dtype != np.int64:
-            found = x.dtype if isinstance(x, np.ndarray) else type(x).__name__
+        if not k.is_array(x) or x.dtype != np.int64:
+            found = x.dtype if k.is_array(x) else type(x).__name__
             raise DTypeError(f"{self.label}: expected an array of indices as int64, got {found}")
-        check_range(x, self.num_embeddings, self.label, "indices")
+        check_range(np.asarray(x), self.num_embeddings, self.label, "indices")
         index = contiguous(x).reshape(-1)
         y = k.gather_rows(self.weight.data, index)
 

@@ -30,14 +30,15 @@ def fold_batch_norm(model: Layer) -> Layer:
     statistics stays, and so does one that is used at several places, or after a layer that is. Numbered layers are
     numbered anew.
     """
-    model = copy.deepcopy(model)
+    device = model.device
+    model = copy.deepcopy(model).to("cpu")
     uses = Counter(id(part) for layer in model.modules() for part in (layer, *vars(layer).values()))
     for chain in list(model.modules()):
         if isinstance(chain, Sequential) and _is_chain(chain):
             for (_, layer), (owner, norm) in pairwise(list(_in_order(chain))):
                 if _fold(layer, norm, uses):
                     owner.remove(norm)
-    return model
+    return model.to(device)
 
 
 def _is_chain(layer: Sequential) -> bool:

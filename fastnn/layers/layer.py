@@ -13,8 +13,8 @@ from .._errors import DTypeError, ShapeError
 from .._kernels import Array
 from .._kernels.kernel import REAL
 from .._kernels.replay import Replayer, another, without_gaps
-from .padded import Padded, check_lengths, split, through
-from .parameter import Parameter
+from .padded import Padded, check_lengths, placed, split, through
+from .parameter import Parameter, Segment
 
 if TYPE_CHECKING:
     from ..summary import Summary
@@ -135,6 +135,36 @@ class Layer:
         """``"float32"`` or ``"float64"``: the dtype of the parameters, or of the buffers; float32 without any."""
         return next((a.dtype.name for _, a in self._state("") if a.dtype in _REAL), "float32")
 
+    @property
+    def device(self) -> str:
+        """``"cpu"`` or ``"cuda"``: where the parameters are, or the buffers; ``"cpu"`` without any."""
+        return next((k.device_of(a) for _, a in self._values()), "cpu")
+
+    def to(self, device: str) -> Layer:
+        """Move parameters, gradients and buffers to ``"cuda"``, an NVIDIA GPU, or to ``"cpu"``; returns the layer.
+
+        `fit`, `evaluate`, `predict` and their like, `save` and `state_dict` then take and return NumPy's arrays as
+        before. `forward` takes and returns arrays on the device, which `to_device` moves there and np.asarray copies
+        back. An optimizer's state follows with its next update. A layer without CUDA kernels, a recurrent one or
+        attention, raises NotImplementedError, naming itself, when it is called.
+        Raises ValueError for another name; ImportError without Numba and RuntimeError without a GPU, which say what is
+        missing.
+        """
+        k.check_device(device)
+        by_dtype: dict[str, list[Parameter]] = {}
+        for p in self.parameters():
+            if k.device_of(p.data) != device:
+                by_dtype.setdefault(p.dtype.name, []).append(p)
+        for same in by_dtype.values():
+            Segment(same, device)
+        moved: dict[int, Array] = {}
+        for layer in self.modules():
+            for name in layer.buffers:
+                a = getattr(layer, name)
+                if a is not None:
+                    setattr(layer, name, moved.setdefault(id(a), k.to_device(a, device)))
+        return self
+
     def state_dict(self) -> dict[str, Array]:
         """Copies of all parameters and buffers in C order, under PyTorch's keys and in PyTorch's shapes."""
         return {name: np.array(values, order="C") for name, values in self._values()}
@@ -217,8 +247,8 @@ class Layer:
             latest = self._replayer.results_like_latest((x,))
             if latest is not None:
                 return _heads(np.ascontiguousarray(head) for head in latest)
-        parts = list(self._batches(x, batch_size))
-        batches = [self._evaluated(part) for part in parts]
+        parts, device = list(self._batches(x, batch_size)), self.device
+        batches = [self._evaluated(placed(part, device), device) for part in parts]
         if len(parts) > 1:
             self._check_samples_first(parts, batches)
         return _heads(
@@ -237,8 +267,10 @@ class Layer:
                         "'sequence'"
                     )
 
-    def _evaluated(self, x: Array | Padded) -> tuple[Array, ...]:
+    def _evaluated(self, x: Array | Padded, device: str) -> tuple[Array, ...]:
         """The heads of one batch; one of a small shape that came before is computed by replaying its kernels."""
+        if device != "cpu":
+            return tuple(np.asarray(head) for head in self._outputs(x))
         if isinstance(x, Padded) or x.size > _REPLAYED or without_gaps(x) is not x:
             return self._outputs(x)
         if self._replayer is None:
@@ -306,7 +338,7 @@ class Layer:
 
         dims: a number for a size that must be met, a letter for any; ``"..."`` first for any leading dimensions.
         """
-        if not isinstance(x, np.ndarray):
+        if not k.is_array(x):
             raise DTypeError(f"{self.label}: expected a NumPy array, got {type(x).__name__}")
         wanted = _REAL  # compared as dtypes: their names take NumPy microseconds to make
         for p in vars(self).values():
@@ -349,7 +381,7 @@ def check_train(layer: Layer, train: Any, others: str) -> None:
 
 def check_gradient(layer: Layer, dy: Any, shape: tuple[int, ...]) -> None:
     """Raise a `ShapeError` that names the layer unless dy has the output's shape, before any gradient is touched."""
-    if not isinstance(dy, np.ndarray):
+    if not k.is_array(dy):
         raise DTypeError(
             f"{layer.label}: expected the gradient of its output as a NumPy array, got {type(dy).__name__}"
         )
@@ -359,7 +391,7 @@ def check_gradient(layer: Layer, dy: Any, shape: tuple[int, ...]) -> None:
 
 def as_real(x: Any, dtype: str, what: str) -> Array:
     """x as an array of `dtype`, converted if it holds real numbers of another kind; anything else is a `DTypeError`."""
-    a = np.asarray(x)
+    a = np.asarray(x) if k.device_of(x) == "cpu" else x
     if a.dtype.kind not in "fiub":
         raise DTypeError(f"{what}: expected real numbers (to be used as {dtype}), got {a.dtype}")
     return a if a.dtype == dtype else a.astype(dtype)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import _kernels as k
 from .._errors import DTypeError, ShapeError
 from .._kernels import Array
 
@@ -60,6 +61,12 @@ class Padded:
 def split(x: Any) -> tuple[Any, Array | None]:
     """The values, and the lengths where x is `Padded`."""
     return (x.values, x.lengths) if isinstance(x, Padded) else (x, None)
+
+
+def placed(x: Any, device: str) -> Any:
+    """An array, or the values of `Padded`, on a device, copied there if need be."""
+    values, lengths = split(x)
+    return joined(k.to_device(values, device), lengths)
 
 
 def joined(values: Any, lengths: Array | None) -> Any:

@@ -32,7 +32,7 @@ class Parameter:
 
     def __init__(self, data: Array, order: tuple[int, ...] | None = None) -> None:
         """data: initial values; order: the axes from the outermost to the innermost in memory, None for C order."""
-        data = np.asarray(data)
+        data = data if k.is_array(data) else np.asarray(data)
         if data.dtype.name not in REAL or not data.dtype.isnative:
             raise DTypeError(f"Parameter: expected an array of float32 or float64, got {data.dtype}")
         self.order = tuple(range(data.ndim)) if order is None else order
@@ -105,15 +105,22 @@ class Segment:
     bytes; the gaps are zeros and stay zeros.
     """
 
-    def __init__(self, parameters: Sequence[Parameter]) -> None:
-        """Move the parameters' values here; their `data` and `grad` become views of the new buffers."""
-        dtype = parameters[0].dtype.name
+    def __init__(self, parameters: Sequence[Parameter], device: str | None = None) -> None:
+        """Move the parameters' values here; their `data` and `grad` become views of the new buffers.
+
+        device: where these are, by default where the parameters are, all of them.
+        """
+        dtype, places = parameters[0].dtype.name, {k.device_of(p.data) for p in parameters}
+        if device is None:
+            if len(places) > 1:
+                raise ValueError(f"expected parameters on one device, got some on each of {', '.join(sorted(places))}")
+            (device,) = places
         step = 64 // parameters[0].dtype.itemsize
         sizes = [-(-p.size // step) * step for p in parameters]
         self.parameters = list(parameters)
         self.starts = [sum(sizes[:i]) for i in range(len(sizes) + 1)]
-        self.data = k.aligned_zeros(self.starts[-1], dtype)
-        self.grad = k.aligned_zeros(self.starts[-1], dtype)
+        self.data = k.aligned_zeros(self.starts[-1], dtype, device)
+        self.grad = k.aligned_zeros(self.starts[-1], dtype, device)
         for p, start in zip(self.parameters, self.starts, strict=False):
             data, grad = (view(flat, p, start) for flat in (self.data, self.grad))
             data[...] = p.data

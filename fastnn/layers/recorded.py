@@ -10,7 +10,7 @@ from weakref import ref
 import numpy as np
 
 from .. import _kernels as k
-from .._kernels import Array
+from .._kernels import Array, kernel
 from .._kernels.replay import Replayer
 from .layer import Layer
 from .parameter import Parameter
@@ -80,3 +80,6 @@ def caller() -> str:
                 return type(found).__name__
         frame = frame.f_back
     return ""
+
+
+kernel.where = caller

@@ -31,7 +31,7 @@ class _ClassLoss(KernelLoss):
             raise ShapeError(f"{type(self).__name__}: expected weight (classes,), got {self.weight.shape}")
 
     def _fitting(self, y: Any, scores: Any, count: int, what: str) -> Array:
-        if not isinstance(scores, np.ndarray) or not 2 <= scores.ndim <= self.most_dims:
+        if not k.is_array(scores) or not 2 <= scores.ndim <= self.most_dims:
             wanted = "(N, classes)" if self.most_dims == 2 else "(N, classes) or (N, classes, d1[, d2])"
             raise ShapeError(f"{what}: {type(self).__name__} expected scores {wanted}, got {np.shape(scores)}")
         classes, positions = scores.shape[1], scores.shape[2:]
@@ -57,7 +57,7 @@ class _ClassLoss(KernelLoss):
         return each if sample_weight is None else each * sample_weight
 
     def _call(self, scores: Array, target: Array, sample_weight: Array | None, out: tuple[Target, Target]) -> Result:
-        weight = None if self.weight is None else self._constant("weight", scores.shape[1:2], scores.dtype)
+        weight = None if self.weight is None else self._constant("weight", scores.shape[1:2], scores)
         rows, wanted, positions = rows_of(scores, target)
         loss, dscores = self._kernel(rows, wanted, sample_weight, weight, self.reduction == "mean", positions, out)
         if dscores is not None and scores.ndim > 2:

@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
 from .. import _kernels as k
 from .._arrays import as_array
 from .._errors import ShapeError
@@ -122,7 +120,7 @@ class L2Penalty(KernelLoss):
         """(name, parameter) of those that are penalized."""
         params = self.params
         named = params.named_parameters() if isinstance(params, Layer) else ((str(i), p) for i, p in enumerate(params))
-        return ((name, p) for name, p in named if self.biases or np.ndim(p) != 1)
+        return ((name, p) for name, p in named if self.biases or len(p.shape) != 1)
 
     def zero_grad(self) -> None:
         """Set their gradients to zero."""

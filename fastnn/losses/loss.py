@@ -81,10 +81,12 @@ class KernelLoss:
         """
         name = type(self).__name__
         first = scores[0] if isinstance(scores, tuple) and scores else scores
-        count = len(first) if isinstance(first, np.ndarray) and first.ndim else 0
+        count = len(first) if k.is_array(first) and first.ndim else 0
         target = self._fitting(target, scores, count, name)
         if sample_weight is not None:
             sample_weight = check_weight(sample_weight, count, first.dtype.name, f"{name}: sample_weight")
+        if k.device_of(first) != "cpu":
+            target, sample_weight = _beside(target, first), _beside(sample_weight, first)
         loss, backward = self.compute(scores, target, need_grad, sample_weight)
         return float(loss[0]), backward
 
@@ -117,12 +119,16 @@ class KernelLoss:
         """The loss, (1,) float64, and its gradient."""
         raise TypeError(f"{type(self).__name__} defines no kernel")
 
-    def _constant(self, name: str, shape: Shape, dtype: Any) -> Array | None:
-        """An option that is an array, broadcast to a shape: read-only, and in the same place until an option is set."""
+    def _constant(self, name: str, shape: Shape, scores: Array) -> Array | None:
+        """An option that is an array, broadcast to a shape: read-only, and in the same place until an option is set.
+
+        It has the dtype of the scores, and is where they are.
+        """
         values = getattr(self, name)
         if values is None:
             return None
-        found = self._made.get((name, shape, dtype))
+        dtype, device = scores.dtype, k.device_of(scores)
+        found = self._made.get((name, shape, dtype, device))
         if found is None:
             try:
                 found = np.array(np.broadcast_to(np.asarray(values, dtype), shape))
@@ -130,8 +136,15 @@ class KernelLoss:
                 what = f"{type(self).__name__}: expected {name} of shape {shape}"
                 raise ShapeError(f"{what}, got {np.shape(values)}") from None
             found.flags.writeable = False
-            self._made[name, shape, dtype] = found
+            found = self._made[name, shape, dtype, device] = k.to_device(found, device)
         return found
+
+
+def _beside(a: Any, scores: Array) -> Any:
+    """An array, each of a tuple of them, or None, where the scores are."""
+    if isinstance(a, tuple):
+        return tuple(_beside(part, scores) for part in a)
+    return None if a is None else k.to_device(a, k.device_of(scores))
 
 
 def constant(values: Any, what: str) -> Array | None:
@@ -162,7 +175,7 @@ def counted(loss: Loss, scores: Any, target: Any) -> tuple[Array, ...]:
     if not hasattr(loss, "count_correct"):
         return ()
     count = loss.count_correct(scores, target)
-    return (count if isinstance(count, np.ndarray) else np.array([count], np.int64),)
+    return (count if k.is_array(count) else np.array([count], np.int64),)
 
 
 def is_mean(loss: Loss) -> bool:

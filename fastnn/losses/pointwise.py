@@ -18,7 +18,7 @@ class PointwiseLoss(KernelLoss):
     """Base: scores (N, …) and targets of the same shape; (N,) and (N, 1) go together."""
 
     def _fitting(self, y: Any, scores: Any, count: int, what: str) -> Array:
-        if not isinstance(scores, np.ndarray) or scores.ndim < 1:
+        if not k.is_array(scores) or scores.ndim < 1:
             raise ShapeError(f"{what}: {type(self).__name__} expected scores (N, …), got {np.shape(scores)}")
         return as_numbers(y, (count, *scores.shape[1:]), scores.dtype.name, what)
 
@@ -94,11 +94,11 @@ class BCEWithLogitsLoss(PointwiseLoss):
             where = tuple(int(i[0]) for i in np.nonzero((target < 0) | (target > 1)))
             raise ValueError(f"{what}: expected targets from 0 to 1, got {target[where]:g} (sample {where[0]})")
         for name in ("weight", "pos_weight"):  # whose shapes may not fit
-            self._constant(name, scores.shape[1:], scores.dtype)
+            self._constant(name, scores.shape[1:], scores)
         return target
 
     def _call(self, scores: Array, target: Array, sample_weight: Array | None, out: tuple[Target, Target]) -> Result:
-        weights = (self._constant(name, scores.shape[1:], scores.dtype) for name in ("weight", "pos_weight"))
+        weights = (self._constant(name, scores.shape[1:], scores) for name in ("weight", "pos_weight"))
         flat = (a if a is None else a.reshape(a.size) for a in weights)
         rows = (samples_as_rows(a) for a in (scores, target))
         loss, dscores = k.bce_with_logits(*rows, sample_weight, *flat, mean=self.reduction == "mean", out=out)

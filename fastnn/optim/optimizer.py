@@ -126,10 +126,10 @@ class Optimizer:
             raise ValueError(f"{type(self).__name__}: a parameter appears twice")
         self.param_groups = made
         for number, group in enumerate(made):
-            by_dtype: dict[str, list[Parameter]] = {}
+            alike: dict[Any, list[Parameter]] = {}
             for p in group["params"]:
-                by_dtype.setdefault(p.dtype.name, []).append(p)
-            self._segments += [(number, Segment(same)) for same in by_dtype.values()]
+                alike.setdefault((p.dtype.name, k.device_of(p.data)), []).append(p)
+            self._segments += [(number, Segment(same)) for same in alike.values()]
         self._state = [{} for _ in self._segments]
         self._steps = [np.zeros(len(segment.parameters), np.int64) for _, segment in self._segments]
         self._hyper = [np.array(self._options(group), np.float64) for group in made]
@@ -216,9 +216,12 @@ class Optimizer:
     def _buffer(self, i: int, name: str, fill: float) -> Array:
         """State beside segment i, one number for each of its numbers."""
         state, segment = self._state[i], self._segments[i][1]
+        device = k.device_of(segment.data)
         if name not in state:
-            state[name] = k.aligned_zeros(len(segment.data), segment.data.dtype.name)
+            state[name] = k.aligned_zeros(len(segment.data), segment.data.dtype.name, device)
             state[name][:] = fill
+        elif k.device_of(state[name]) != device:  # the parameters have been moved
+            state[name] = k.to_device(state[name], device)
         return state[name]
 
     def _parameters(self) -> list[Parameter]:

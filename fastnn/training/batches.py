@@ -253,7 +253,7 @@ def _is_lazy(a: Any) -> bool:
 
     Sequences, and what other libraries hold in memory (which they show by their protocols), NumPy converts at once.
     """
-    if isinstance(a, np.ndarray | Sequence | Mapping):
+    if k.is_array(a) or isinstance(a, Sequence | Mapping):
         return isinstance(a, np.memmap)
     if isinstance(a, Padded):
         return _is_lazy(a.values)

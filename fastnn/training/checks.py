@@ -11,7 +11,7 @@ from .._arrays import as_array, check_finite
 from .._errors import ShapeError
 from ..layers import Layer
 from ..layers.layer import as_input
-from ..layers.padded import joined, split
+from ..layers.padded import joined, placed, split
 from ..losses import CrossEntropyLoss, Loss
 from ..losses.loss import check_loss
 from ..optim import SGD, Optimizer
@@ -83,12 +83,13 @@ def check_x(model: Layer, x: Any, what: str) -> Any:
 
 def scores_of_one(model: Layer, x: Any, what: str = "x") -> Any:
     """The model's output for the first sample; shapes that do not fit are found here."""
+    device = model.device
     try:
-        return split(model(x[:1]))[0]
+        return split(model(placed(x[:1], device)))[0]
     except ShapeError as error:
         raise ShapeError(f"{what}: it does not fit the model: {error}") from error
     except ValueError:  # normalised by statistics of its batch, which one sample does not have
         if len(x) == 1:
             raise
-        y = split(model(x[:2]))[0]
+        y = split(model(placed(x[:2], device)))[0]
         return tuple(head[:1] for head in y) if isinstance(y, tuple) else y[:1]

@@ -85,6 +85,9 @@ def fit(
     The first steps run from Python and are recorded; the others are replayed without it, to the same bits (see
     `capture`), unless a callback has an `on_batch_end`, the loss is not made of kernels, or something in the model is
     not, of which a warning tells.
+    A model on a GPU (see `Layer.to`) is trained there, step by step from Python. Data in memory are copied there once
+    if they take at most half of what is free, else batch by batch; losses are read at the end of an epoch and once a
+    second.
     Ctrl-C ends the training with a warning and keeps what was learned.
     Raises `ShapeError`, `DTypeError`, ValueError or TypeError, naming the argument, before anything is trained (of data
     larger than memory: when the batch comes), and `CheckpointError`.
@@ -116,7 +119,7 @@ def fit(
     step = Step(model, loss, check_optimizer(optimizer, model), data.layout)
     run = Run(
         step,
-        Pass(step, data, loss, step, batch_size, drop_last),
+        Pass(step, data, loss, step, batch_size, drop_last, device=model.device),
         None if validation is None else evaluation(model, validation, loss, _EVALUATED_AT_ONCE),
         dict(metrics or {}),
         hooks,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -22,6 +23,9 @@ from .step import STRETCH
 from .weights import batch_weights
 
 Metric = Callable[[Any, Any], Any]  #: from (y_true, y_pred) to a number
+
+_REPORTS = 4096  #: batches whose losses and counts stay on a device, at most
+_READ_EVERY = 1.0  #: seconds, after which they are read in any case
 
 
 class Means:
@@ -59,8 +63,47 @@ class Means:
         vars(self).update(state)
 
 
+class _Reports:
+    """What batches on a device report, which stays there until it is read: to read is to wait for all kernels."""
+
+    def __init__(self, device: str) -> None:
+        self._losses = k.aligned_zeros(_REPORTS, "float64", device)
+        self._counts = k.aligned_zeros(_REPORTS, "int64", device)
+        self._sizes: list[tuple[int, float]] = []  # samples of a batch, and what it weighs
+        self._begun = time.perf_counter()
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def add(self, results: Results, samples: int, weight: float) -> None:
+        """A batch."""
+        here = slice(len(self), len(self) + 1)
+        self._losses[here] = results[0]
+        for count in results[1:2]:
+            self._counts[here] = count
+        self._sizes.append((samples, weight))
+
+    @property
+    def due(self) -> bool:
+        """Whether they should be read: there is no room for more, or somebody may want to see how far things are."""
+        return len(self) == _REPORTS or time.perf_counter() - self._begun >= _READ_EVERY
+
+    def read(self, means: Means) -> tuple[int, float]:
+        """Add them to the means, and forget them; how many there were, and the last loss."""
+        found = zip(np.asarray(self._losses).tolist(), np.asarray(self._counts).tolist(), self._sizes, strict=False)
+        value = math.nan
+        for value, count, (samples, weight) in found:
+            means.add(value, count, samples, weight)
+        done, self._sizes, self._begun = len(self), [], time.perf_counter()
+        return done, value
+
+
 class Pass:
-    """What is done to each batch of some data, in their order or in that of a permutation; replayed where it can be."""
+    """What is done to each batch of some data, in their order or in that of a permutation; replayed where it can be.
+
+    On a device the batches come from a copy of the data there, if it fits into half of the memory that is free, else
+    each is copied in its turn; losses and counts stay there and are read at the end, or once a second.
+    """
 
     def __init__(
         self,
@@ -70,11 +113,14 @@ class Pass:
         context: Context,
         batch_size: int,
         drop_last: bool = False,
+        *,
         changes_nothing: bool = False,
+        device: str = "cpu",
     ) -> None:
         """body: from the slots of a batch to its loss and how many were right; context: of `Replayer`.
 
         changes_nothing: the body may be run on other numbers as well, to verify a record of it.
+        device: where the model is.
         """
         arrays = data.slots if isinstance(data, Arrays) else ()
         self.data, self._arrays, self._loss, self._body, self._size = data, arrays, loss, body, batch_size
@@ -87,6 +133,9 @@ class Pass:
         vary = [i for i, a in enumerate(arrays) if a.ndim > 1 or (a != a[0]).any()]
         differ = (lambda *slots: tuple(slots[i] for i in vary)) if arrays else self._varying
         self._in_order = Replayer(body, context, caller, arrays, differ)
+        self._device = device
+        whole = device != "cpu" and k.fits(arrays, device)
+        self._placed = tuple(k.to_device(a, device) for a in arrays) if whole else ()
         self._permuted = Replayer(
             self._gather, context, caller, arrays, lambda where: differ(*(a[where] for a in arrays))
         )
@@ -126,6 +175,8 @@ class Pass:
         One batch at a time, or about 50 ms of replayed ones, whose last loss is not known, but not more than `most`
         says. The bits are the same however many are done at a time. epoch: its number, from 0.
         """
+        if self._device != "cpu":
+            return self._on_device(means, order, epoch, most if replay else lambda: 1)
         replay = replay and hasattr(self._loss, "compute")
         if self._arrays:
             return self._from_memory(means, order, replay, most)
@@ -174,6 +225,36 @@ class Pass:
                 _, value, right = record.run(slots, (0,) * len(slots), 1, 0.0)
                 means.add(value, right, size, total)
             yield 1, value
+
+    def _on_device(
+        self, means: Means, order: Array | None, epoch: int, most: Callable[[], int]
+    ) -> Iterator[tuple[int, float]]:
+        reports, limit = _Reports(self._device), most()
+        for slots, samples, weight in self._copied(means, order, epoch):
+            reports.add(self._body(*slots), samples, weight)
+            if reports.due or len(reports) >= limit:
+                yield reports.read(means)
+                limit = most()
+        if len(reports):
+            yield reports.read(means)
+
+    def _copied(self, means: Means, order: Array | None, epoch: int) -> Iterator[tuple[Slots, int, float]]:
+        """The batches on the device, how many samples each has and what it weighs."""
+        if not self._placed:
+            for slots in self._read(order, epoch, means):
+                size, each = len(slots[0]), mean_weights(self._loss, *self.data.layout.split(slots)[1:])
+                there = tuple(k.to_device(a, self._device) for a in slots)
+                yield there, size, float(size if each is None else each.sum(dtype=np.float64))
+            return
+        weights = (self._weights if self._each is None or order is None else self._weigh(self._each[order]))[0]
+        where = None if order is None else k.to_device(order, self._device)
+        for number, at in enumerate(range(means.samples, self._stop, self._size), means.batches):
+            stop = min(at + self._size, self._stop)
+            if where is None:
+                there = tuple(a[at:stop] for a in self._placed)
+            else:
+                there = tuple(k.gather_rows(a, where[at:stop]) for a in self._placed)
+            yield there, stop - at, float(weights[number])
 
     def _read(self, order: Array | None, epoch: int, means: Means) -> Iterator[Slots]:
         if isinstance(self.data, Batches):
@@ -246,4 +327,4 @@ class Evaluation(ModelContext):
 def evaluation(model: Layer, data: Data, loss: Loss, batch_size: int, drop_last: bool = False) -> Pass:
     """A pass that measures."""
     body = Evaluation(model, loss, data.layout)
-    return Pass(body, data, loss, body, batch_size, drop_last, changes_nothing=True)
+    return Pass(body, data, loss, body, batch_size, drop_last, changes_nothing=True, device=model.device)

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import _kernels as k
 from .._files import StrPath, check_folder, write_bytes
 from .._kernels import Array
 from ..checkpoint import CheckpointError, architecture, fits, from_bytes, short, to_bytes
@@ -152,7 +153,7 @@ def _fingerprint(data: Data) -> list[Any]:
 
 def _plain(value: Any) -> Any:
     """JSON values by which this is told from others like it; of an array the digest, of an object its options."""
-    if isinstance(value, np.ndarray):
+    if k.is_array(value):
         return [*value.shape, value.dtype.name, _digest(value)]
     if isinstance(value, np.generic):
         return value.item()
@@ -180,7 +181,7 @@ def _digest(a: Array) -> str:
 
 def model_arrays(model: Layer) -> dict[str, Array]:
     """Copies of parameters, buffers, and all other arrays of layers that may change, such as the state of dropout."""
-    return {**{name: a.copy() for name, a in _own_arrays(model)}, **model.state_dict()}
+    return {**{name: np.array(a) for name, a in _own_arrays(model)}, **model.state_dict()}
 
 
 def load_arrays(model: Layer, arrays: Mapping[str, Array]) -> None:
@@ -195,7 +196,7 @@ def load_arrays(model: Layer, arrays: Mapping[str, Array]) -> None:
 
 def _own_arrays(layer: Layer, prefix: str = "") -> Iterator[tuple[str, Array]]:
     for name, value in vars(layer).items():
-        if isinstance(value, np.ndarray) and value.flags.writeable:
+        if k.is_array(value) and value.flags.writeable:
             yield prefix + name, value
     for name, child in layer.named_children():
         yield from _own_arrays(child, f"{prefix}{name}.")

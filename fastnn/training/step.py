@@ -144,6 +144,7 @@ class CapturedStep:
 
     def _record(self, slots: Slots) -> Any:
         """The record for such a batch, made now if need be; None where the step has to run from Python."""
+        _check_host(self._step.model)
         here = active() is self._backend and not self._backend.Record.is_recording()
         if not here or not self._step.replays or not self._step.ready():
             return None
@@ -186,6 +187,13 @@ class CapturedStep:
         return tuple(apart)
 
 
+def _check_host(model: Layer) -> None:
+    if model.device != "cpu":
+        raise CaptureError(
+            f"the model is on {model.device!r}, where no step is captured: fit, or a loop of one's own, runs there"
+        )
+
+
 def _classes(targets: Slots, scores: Any) -> tuple[int, ...]:
     """For each of these slots, how many classes its labels may name, 0 where it holds none."""
     heads = scores if isinstance(scores, tuple) else (scores,)
@@ -201,7 +209,8 @@ def capture(model: Layer, loss: Loss, optimizer: Optimizer, x: Any, y: Any, samp
     before afterwards, gradients zero; meanwhile no other thread may use the model. It computes, to the bit, what the
     same loop from Python does.
     Raises what `fit` raises of bad arguments, and `CaptureError`, naming the layer, where something in the step is not
-    computed by kernels, or not by the same ones each time. A choice that depends on data has to be made in a kernel.
+    computed by kernels, or not by the same ones each time, or where the model is on a GPU. A choice that depends on
+    data has to be made in a kernel.
     """
     check_model(model)
     loss = as_loss(loss)
@@ -213,6 +222,7 @@ def capture(model: Layer, loss: Loss, optimizer: Optimizer, x: Any, y: Any, samp
     step = Step(model, loss, optimizer, check.layout, count=False)
     if not hasattr(loss, "compute"):
         raise CaptureError(f"{type(loss).__name__} is not made of kernels: it has no `compute`")
+    _check_host(model)
     if active().Record is None:
         raise CaptureError(f"the {active().name} backend cannot replay: it runs from Python")
     for layer in model.modules():

@@ -63,19 +63,19 @@ def _warn(error: ImportError) -> None:
 
 def source(program: Program, real: str) -> tuple[str, dict[str, Any]]:
     """Python for Numba, a function ``stretch(p, n, f)`` of arrays, their length, options; and what it calls."""
-    writer = _Writer(program)
-    for node in in_order([result for _, result in program.results]):
-        writer.write(node)
+    writer = Writer(program)
     arrays = [f"a{i} = p[{i}]" for i in range(len(program.arrays))]
-    stores = [f"a{i}[i] = {writer.varying(result)}" for i, result in program.results]
-    body = [*arrays, *writer.before, "for i in range(n):", *(f"    {line}" for line in (*writer.inside, *stores))]
+    body = [*arrays, *writer.before, "for i in range(n):", *(f"    {line}" for line in writer.inside)]
     head = ["import math", "import numpy as np", f"from numpy import {real} as T", "", *writer.numbers, ""]
     lines = [*head, "def stretch(p, n, f):", "    on_widest_vectors()", *(f"    {line}" for line in body)]
     return "\n".join(lines) + "\n", writer.called
 
 
-class _Writer:
-    """Writes a line for each expression: numbers, what depends on options alone (in double), and what is in a loop."""
+class Writer:
+    """Writes a line for each expression: numbers, what depends on options alone (in double), and what is in a loop.
+
+    In these lines T is the arrays' dtype, a0, a1, … are the arrays, i is the place in them, and f holds the options.
+    """
 
     def __init__(self, program: Program) -> None:
         self.numbers: list[str] = []
@@ -85,8 +85,11 @@ class _Writer:
         self._program = program
         self._uniform: dict[Expression, str] = {}
         self._varying: dict[Expression, str] = {}
+        for node in in_order([result for _, result in program.results]):
+            self._write(node)
+        self.inside += [f"a{i}[i] = {self._in_loop(result)}" for i, result in program.results]
 
-    def write(self, node: Expression) -> None:
+    def _write(self, node: Expression) -> None:
         """An expression whose arguments are written already."""
         name = f"t{len(self._uniform) + len(self._varying)}"
         if node.op == "number":
@@ -98,7 +101,7 @@ class _Writer:
             self._uniform[node] = name
             self.before.append(f"{name} = {self._uniform_code(node)}")
 
-    def varying(self, node: Expression) -> str:
+    def _in_loop(self, node: Expression) -> str:
         """The name of an expression's value in the loop, of the arrays' dtype."""
         if node not in self._varying:
             found = self._uniform[node]
@@ -112,7 +115,7 @@ class _Writer:
     def _code(self, node: Expression) -> str:
         if node.op == "variable":
             return f"a{self._program.arrays.index(node.value)}[i]"
-        args = [self.varying(arg) for arg in node.args]
+        args = [self._in_loop(arg) for arg in node.args]
         if node.op == "call":
             return f"T({self._call(node)}({', '.join(args)}))"
         return OPERATIONS[node.op].code.format(*args)

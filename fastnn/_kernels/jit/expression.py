@@ -195,7 +195,7 @@ OPERATIONS: dict[str, Operation] = {
     "max": _one_of_two("le", "max", np.maximum),
     "min": _one_of_two("ge", "min", np.minimum),
     "abs": Operation(np.abs, "abs({0})", "abs({0})", lambda y, x: (apply("sign", x),)),
-    "sign": Operation(np.sign, "sign({0})", "np.sign({0})", lambda y, x: (0,)),
+    "sign": Operation(np.sign, "sign({0})", "sign({0})", lambda y, x: (0,)),
     "exp": _own("exp", np.exp, lambda y, x: y),
     "log": _own("log", np.log, lambda y, x: 1 / x),
     "log1p": _own("log1p", np.log1p, lambda y, x: 1 / (1 + x)),

@@ -99,8 +99,8 @@ def update_row(
         f"update {name}",
         inputs=(
             *(array(arg, "n", inout=i in written) for i, arg in enumerate(arrays)),
-            array("hyper", "H", dtype="float64"),
-            array("steps", "T", dtype="int64", inout=True),
+            array("hyper", "H", dtype="float64", host=True),
+            array("steps", "T", dtype="int64", inout=True, host=True),
         ),
         sizes=("n", "T", "H"),
         made=_Update(program),

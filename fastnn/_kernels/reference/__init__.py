@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..._errors import DTypeError, ShapeError
-from ..kernel import Array, Plan, Target
+from ..kernel import Array, Plan, Target, device_backend
 from ..table import TABLE
 from . import (
     activation,
@@ -71,6 +71,8 @@ class ReferenceBackend:
         self, plan: Plan, inputs: Sequence[Array | None], params: Mapping[str, Any], out: Sequence[Target]
     ) -> tuple[Array | None, ...]:
         """Compute the outputs of one call, written or added to the targets in `out`."""
+        if any(device_backend(a) is not None for a in inputs):
+            raise TypeError(f"{plan.kernel.name}: expected NumPy's arrays")  # those on a device would be copied
         with np.errstate(all="ignore"):  # as silent about NaN and infinity as compiled code
             made = plan.kernel.made
             results = (FUNCTIONS[plan.kernel.name] if made is None else made.reference)(*inputs, **params)

@@ -112,7 +112,7 @@ def _pair(name: str, dropout: tuple[Arg, ...] = ()) -> list[Kernel]:
 
 ROWS = (
     *_pair("attention"),
-    *_pair("attention_dropout", (array("dropout_key", "3", dtype="uint64"),)),
+    *_pair("attention_dropout", (array("dropout_key", "3", dtype="uint64", host=True),)),
     Kernel(
         "key_mask",
         inputs=(_LENGTHS, array("padding", "N S", dtype="bool", optional=True)),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..._errors import ShapeError
-from ..kernel import Arg, Dims, Kernel, array, image
+from ..kernel import Dims, Kernel, array, image
 
-_KEY = array("key", "3", dtype="uint64")
+_KEY = array("key", "3", dtype="uint64", host=True)
 
 
 def _windows(d: Dims, p: Mapping[str, Any]) -> None:
@@ -57,7 +58,7 @@ _IMAGES = tuple(
 )
 
 _X = image("x", "N C H W")
-_ANY_KEY = Arg(_KEY.name, _KEY.dims, _KEY.dtype, optional=True)
+_ANY_KEY = replace(_KEY, optional=True)
 _CROP_SIZES = tuple("NCHWPQ")
 
 ROWS = (

@@ -22,13 +22,13 @@ def _dropout_scratch(d: Dims, real: int) -> tuple[int, int]:
 ROWS = (
     Kernel(
         "next_key",
-        inputs=(array("state", "3", dtype="uint64", inout=True),),
+        inputs=(array("state", "3", dtype="uint64", inout=True, host=True),),
         outputs=(array("key", "3", dtype="uint64"),),
         samples=({},),
     ),
     Kernel(
         "dropout",
-        inputs=(array("x", "*"), array("key", "3", dtype="uint64")),
+        inputs=(array("x", "*"), array("key", "3", dtype="uint64", host=True)),
         outputs=(array("y", "*"),),
         sizes=("*",),
         floats=("p",),
@@ -39,7 +39,7 @@ ROWS = (
     ),
     Kernel(
         "dropout2d",
-        inputs=(image("x", "N C H W"), array("key", "3", dtype="uint64")),
+        inputs=(image("x", "N C H W"), array("key", "3", dtype="uint64", host=True)),
         outputs=(image("y", "N C H W"),),
         sizes=("N", "C", "H", "W"),
         floats=("p",),

@@ -10,7 +10,7 @@ from ..kernel import Dims, Kernel, array
 from .shared import between, numbers
 
 _SIZES = tuple({"n": n, "T": t} for n, t in ((1, 1), (37, 2), (40000, 3), (0, 1)))
-_STEPS = array("steps", "T", dtype="int64", inout=True, values=numbers(3, dtype="int64"))
+_STEPS = array("steps", "T", dtype="int64", inout=True, host=True, values=numbers(3, dtype="int64"))
 _SQUARES = between(1, 2)  # and means within ±½: a variance, their difference, is far from 0
 
 
@@ -26,7 +26,7 @@ ROWS = (
             array("param", "n", inout=True),
             array("grad", "n"),
             array("buffer", "n", inout=True, optional=True),
-            array("hyper", "6", dtype="float64", values=numbers(0.1, 0.9, 0.25, 0.01, 0, 0)),
+            array("hyper", "6", dtype="float64", host=True, values=numbers(0.1, 0.9, 0.25, 0.01, 0, 0)),
             _STEPS,
         ),
         sizes=("n", "T"),
@@ -41,7 +41,7 @@ ROWS = (
             array("square_avg", "n", inout=True, values=_SQUARES),
             array("grad_avg", "n", inout=True, optional=True, values=between(-0.5, 0.5)),
             array("buffer", "n", inout=True, optional=True),
-            array("hyper", "6", dtype="float64", values=numbers(0.01, 0.9, 0.99, 1e-8, 0.01, 0)),
+            array("hyper", "6", dtype="float64", host=True, values=numbers(0.01, 0.9, 0.99, 1e-8, 0.01, 0)),
             _STEPS,
         ),
         sizes=("n", "T"),
@@ -54,7 +54,7 @@ ROWS = (
             array("param", "n", inout=True),
             array("grad", "n"),
             array("sum", "n", inout=True, values=_SQUARES),
-            array("hyper", "5", dtype="float64", values=numbers(0.01, 0.1, 0.01, 1e-10, 0)),
+            array("hyper", "5", dtype="float64", host=True, values=numbers(0.01, 0.1, 0.01, 1e-10, 0)),
             _STEPS,
         ),
         sizes=("n", "T"),
@@ -69,7 +69,7 @@ ROWS = (
             array("exp_avg", "n", inout=True),
             array("exp_avg_sq", "n", inout=True, values=_SQUARES),
             array("max_exp_avg_sq", "n", inout=True, optional=True, values=_SQUARES),
-            array("hyper", "8", dtype="float64", values=numbers(0.001, 0.9, 0.999, 1e-8, 0.01, 0, 0, 1)),
+            array("hyper", "8", dtype="float64", host=True, values=numbers(0.001, 0.9, 0.999, 1e-8, 0.01, 0, 0, 1)),
             _STEPS,
         ),
         sizes=("n", "T"),
@@ -79,9 +79,9 @@ ROWS = (
     Kernel(
         "next_rates",
         inputs=(
-            array("plan", "S R", dtype="float64", values=between(0, 1)),
-            array("position", "1", dtype="int64", inout=True, values=numbers(2, dtype="int64")),
-            array("hyper", "M", dtype="float64", inout=True, values=between(0, 1)),
+            array("plan", "S R", dtype="float64", host=True, values=between(0, 1)),
+            array("position", "1", dtype="int64", inout=True, host=True, values=numbers(2, dtype="int64")),
+            array("hyper", "M", dtype="float64", inout=True, host=True, values=between(0, 1)),
         ),
         sizes=("S", "R", "M"),
         derive=_fits,
