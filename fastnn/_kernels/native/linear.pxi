@@ -129,7 +129,7 @@ cdef enum:
     DOT_BLOCK = 16
     OUT_BLOCK = 32
     DEPTH = 1024  # of a panel of x, transposed: 256 KB at most
-    TURN_ROWS = 256    # that repay turning the weights, and outputs; as in table/linear.py
+    TURN_ROWS = 128    # that repay turning the weights, and outputs; as in table/linear.py
     TURN_OUTS = 64
     BLOCK_ROWS = 192   # of x that stay in the second-level cache, by so much of their depth, beside a panel of weights
     BLOCK_DEPTH = 512

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..kernel import Dims, Kernel, array
 
-TURN_ROWS = 256  #: from which on, and from so many outputs, weights are transposed; constants of native/linear.pxi
+TURN_ROWS = 128  #: from which on, and from so many outputs, weights are transposed; constants of native/linear.pxi
 TURN_OUTS = 64
 MANY = 1024  #: samples, from which on a backward pass turns an operand that lies across memory; also there
 
