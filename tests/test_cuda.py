@@ -698,6 +698,35 @@ def test_every_kernel_compiles_for_all_types(compiler: Any, cc: tuple[int, int])
     compile_all(compiler, cc, None)
 
 
+@gpu
+def test_memory_that_is_kept_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastnn._kernels.cuda import array
+
+    here = fn.to_device(np.zeros(1000), "cuda")
+    context = SimpleNamespace(get_memory_info=lambda: (5000, 9000))
+    monkeypatch.setattr(array, "cuda", SimpleNamespace(current_context=lambda: context))
+    monkeypatch.setattr(array._Memory, "kept", {})
+    assert array.free_memory() == 5000
+    del here
+    assert array.free_memory() == 13000
+
+
+@gpu
+def test_sequences_of_several_lengths_are_refused_by_name() -> None:
+    model = fn.Sequential(fn.GRU(3, 4, batch_first=True, returns="last")).to("cuda")
+    with pytest.raises(NotImplementedError, match="0 \\(GRU\\): no CUDA kernel for 'recurrence'"):
+        model.predict(fn.Padded(np.zeros((2, 5, 3), np.float32), np.array([5, 2])))
+
+
+@gpu
+def test_numpy_computes_nothing_with_arrays_on_a_device() -> None:
+    a = fn.to_device(np.ones(3, np.float32), "cuda")
+    for compute in (lambda: np.ones(3) * a, lambda: np.maximum(a, 0), lambda: a + 1):
+        with pytest.raises(TypeError):
+            compute()
+    assert a is not None and (a == None) is False  # noqa: E711
+
+
 # --- where there is no GPU --------------------------------------------------------------------------------------------
 
 
@@ -710,6 +739,25 @@ def test_without_a_gpu() -> None:
             move()
     assert model.device == "cpu"
     assert model.to("cpu") is model
+
+
+def test_only_numbers_move() -> None:
+    for wrong in (np.array(["a"]), fn.Padded(np.zeros((2, 3)), np.array([3, 1]))):
+        with pytest.raises(fn.DTypeError, match="to_device: expected an array of numbers"):
+            fn.to_device(wrong, "cpu")
+
+
+def test_a_source_of_ones_own_may_have_a_backend() -> None:
+    class Source:
+        backend, shape, dtype, ndim = "hdf5", (8, 3), np.dtype("float32"), 2
+
+        def __len__(self) -> int:
+            return 8
+
+        def __getitem__(self, key: Any) -> Any:
+            return np.ones((8, 3), np.float32)[key]
+
+    fn.fit(fn.Linear(3, 2), Source(), np.arange(8) % 2, batch_size=4, epochs=1, optimizer=fn.SGD(lr=0.1))
 
 
 def test_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -512,3 +512,36 @@ def test_scores_are_scikit_learns(load: Any) -> None:
         cross_val_score(make_pipeline(StandardScaler(), net(random_state=0)), x, y, cv=5) for net in (kind, PEERS[kind])
     )
     assert ours.mean() >= theirs.mean() - theirs.std(ddof=1) / np.sqrt(5)
+
+
+def test_another_choice_begins_with_its_own_optimizer() -> None:
+    for first, second in (("adam", "sgd"), ("sgd", "adam")):
+        ours = MLPClassifier(**{**SMALL, "solver": first}).partial_fit(X, DIGIT, classes=np.unique(DIGIT))
+        other = pickle.loads(pickle.dumps(ours)).set_params(solver=second, learning_rate_init=0.01)
+        for _ in range(5):
+            other.partial_fit(X, DIGIT)
+        assert type(other._optimizer).__name__.lower() == second
+        assert other.loss_curve_[-1] < other.loss_curve_[1] < other.loss_curve_[0]
+    net = NetClassifier(lambda shape, outputs: fn.Linear(64, outputs), epochs=1, warm_start=True).fit(X, DIGIT)
+    kept = net._optimizer
+    assert net.fit(X, DIGIT)._optimizer is kept
+    assert isinstance(net.set_params(optimizer=fn.Adam()).fit(X, DIGIT)._optimizer, fn.Adam)
+
+
+def test_weights_of_a_network_may_be_set() -> None:
+    ours = MLPClassifier(**SMALL).fit(X, DIGIT)
+    ours.coefs_[0] = np.zeros_like(ours.coefs_[0])
+    assert not ours.coefs_[0].any()
+    ours.intercepts_ = [np.ones_like(b) for b in ours.intercepts_]
+    assert all((b == 1).all() for b in ours.intercepts_)
+    with pytest.raises(fn.ShapeError, match=r"expected an array of shape \(64, 12\), got \(12, 64\)"):
+        ours.coefs_[0] = np.zeros((12, 64))
+
+
+def test_what_no_sample_could_teach() -> None:
+    for estimator in (MLPClassifier(**SMALL, class_weight=dict.fromkeys(range(10), 0)), MLPClassifier(**SMALL)):
+        weights = np.zeros(len(X)) if estimator.class_weight is None else None
+        with pytest.raises(ValueError, match="weight"):
+            estimator.fit(X, DIGIT, sample_weight=weights)
+    with pytest.raises(fn.ShapeError, match="NetClassifier: expected 10 scores for a sample, the model returns 12"):
+        NetClassifier(lambda shape, outputs: fn.Linear(64, 12), epochs=1).fit(X, DIGIT)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from .._errors import DTypeError
 from . import cpu
 from .kernel import Array, Backend, Kernel, Target, active, device_backend, is_array, set_default, using
 from .reference import ReferenceBackend
@@ -94,13 +95,17 @@ def device_of(a: Any) -> str:
 def to_device(a: Any, device: str) -> Any:
     """The array where it is, if that is the device, ``"cpu"`` or ``"cuda"``; else a copy there.
 
-    Raises ValueError for another name; ImportError and RuntimeError, which say what is missing, without a GPU.
+    Raises ValueError for another name; DTypeError for what holds no numbers; ImportError and RuntimeError, which say
+    what is missing, without a GPU.
     """
-    if device == "cpu":
-        return np.asarray(a)
-    if device != "cuda":
+    if device not in ("cpu", "cuda"):
         raise ValueError(f"expected device 'cpu' or 'cuda', got {device!r}")
-    return a if device_of(a) == device else _cuda().DeviceArray.of(a)
+    if device_of(a) == device != "cpu":
+        return a
+    found = np.asarray(a)
+    if found.dtype.kind not in "biuf":
+        raise DTypeError(f"to_device: expected an array of numbers, got {type(a).__name__} of dtype {found.dtype}")
+    return found if device == "cpu" else _cuda().DeviceArray.of(found)
 
 
 def fits(arrays: Iterable[Array], device: str) -> bool:

@@ -111,7 +111,7 @@ def active() -> Backend:
 
 def device_backend(a: Any) -> Backend | None:
     """What computes kernels on an array that is on a device; None for one of the host's."""
-    found: Backend | None = getattr(type(a), "backend", None)
+    found: Backend | None = getattr(type(a), "device_backend", None)
     return found
 
 

@@ -30,6 +30,8 @@ def run(arguments: argparse.Namespace) -> int:
     set_threads(arguments)
     if arguments.out is not None:
         check_folder(arguments.out)
+        if arguments.out.exists() and arguments.file.exists() and arguments.out.samefile(arguments.file):
+            raise ValueError(f"--out: {arguments.out} is the file to predict from")
     predictions = Predictor.load(arguments.model).predict(arguments.file, arguments.delimiter)
     if arguments.out is None:
         print(predictions.as_csv(arguments.proba), end="")

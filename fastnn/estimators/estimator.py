@@ -27,6 +27,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     _how_to_read: dict[str, Any]  # arguments of scikit-learn's check of X
     _optimizer: Optimizer
     _saved_optimizer: dict[str, Any]  # its state, where it was not made again since it was pickled
+    _made_for: Any  # the parameter that the optimizer was made for
 
     def _fitted(self, X: Any, y: Any, sample_weight: Any, incremental: bool, classes: Any = None) -> None:
         self._check_parameters()
@@ -43,6 +44,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         if first:
             for name in ("_optimizer", "_saved_optimizer"):
                 self.__dict__.pop(name, None)
+        if weights is not None and not weights.any():
+            raise ValueError(f"{type(self).__name__}: sample_weight and class_weight leave no sample any weight")
         self._train(X, self._encoded(y), weights, first, incremental)
 
     def _scores(self, X: Any) -> Array:
@@ -54,10 +57,11 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         return validate_data(self, X, reset=False, **self._how_to_read)
 
     def _kept_optimizer(self, keep: bool) -> Optimizer:
-        """The optimizer, with which training goes on where `keep`, even after it was pickled."""
+        """The optimizer; where `keep`, the one before, even after it was pickled, unless another was chosen since."""
+        keep = keep and getattr(self, "_made_for", None) == self._choice()
         if keep and hasattr(self, "_optimizer"):
             return self._optimizer
-        self._optimizer = self._new_optimizer()
+        self._optimizer, self._made_for = self._new_optimizer(), self._choice()
         saved = self.__dict__.pop("_saved_optimizer", None)
         if keep and saved is not None:
             self._optimizer.load_state_dict(saved)
@@ -82,6 +86,10 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     @abstractmethod
     def _check_parameters(self) -> None:
         """Raise ValueError or TypeError, naming it, for a parameter that makes no sense."""
+
+    @abstractmethod
+    def _choice(self) -> Any:
+        """The parameter that says which optimizer it is to be."""
 
     @abstractmethod
     def _new_optimizer(self) -> Optimizer:

@@ -14,6 +14,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 
+from .._errors import ShapeError
 from .._kernels import Array
 from ..layers import BatchNorm1d, Dropout, Identity, Layer, Linear, ReLU, Sequential, Sigmoid, Tanh
 from ..optim import Optimizer
@@ -94,6 +95,19 @@ def _is_stochastic(estimator: Any) -> bool:
     if estimator.solver == "lbfgs":
         raise AttributeError(f"{type(estimator).__name__}: partial_fit needs solver 'adam' or 'sgd', not 'lbfgs'")
     return True
+
+
+class _Views(list[Array]):
+    """Arrays that stand for parts of a network: what is put in their place is copied into them."""
+
+    def __setitem__(self, which: Any, values: Any) -> None:
+        places = [self[which]] if isinstance(which, Integral) else self[which]
+        for place, value in zip(places, [values] if isinstance(which, Integral) else values, strict=True):
+            if np.shape(value) != place.shape:
+                raise ShapeError(
+                    f"coefs_, intercepts_: expected an array of shape {place.shape}, got {np.shape(value)}"
+                )
+            place[...] = value
 
 
 class _Perceptron(Estimator):
@@ -185,20 +199,32 @@ class _Perceptron(Estimator):
 
     @property
     def coefs_(self) -> list[Array]:
-        """The weights of each layer, (inputs, outputs): views of those in `network_`, which may be changed in place."""
-        return [layer.weight.data.T for layer in self._linears()]
+        """The weights of each layer, (inputs, outputs): views of those in `network_`; set, values are copied."""
+        return _Views(layer.weight.data.T for layer in self._linears())
+
+    @coefs_.setter
+    def coefs_(self, values: Sequence[Any]) -> None:
+        self.coefs_[:] = values
 
     @property
     def intercepts_(self) -> list[Array]:
         """The biases of each layer, (outputs,): views, too."""
-        return [layer.bias.data for layer in self._linears() if layer.bias is not None]
+        return _Views(layer.bias.data for layer in self._linears() if layer.bias is not None)
+
+    @intercepts_.setter
+    def intercepts_(self, values: Sequence[Any]) -> None:
+        self.intercepts_[:] = values
 
     # --- training -----------------------------------------------------------------------------------------------------
 
     def _kept_optimizer(self, keep: bool) -> Optimizer:
-        if not (keep and hasattr(self, "_updates")):
+        keep = keep and getattr(self, "_made_for", None) == self.solver
+        if not keep:
             self._updates, self._rate = 0, self.learning_rate_init  # how many there were, and the learning rate now
         return super()._kept_optimizer(keep)
+
+    def _choice(self) -> Any:
+        return self.solver
 
     def _new_optimizer(self) -> Optimizer:
         weights = [layer.weight for layer in self._linears()]
@@ -268,7 +294,8 @@ class MLPClassifier(Classifies, _Perceptron):
 
     Where it differs: `loss_` has the whole logarithm of a probability that rounds to 0 or 1, scikit-learn's is cut off;
     of weighted samples its L2 term goes by their mean weight; a batch whose samples all weigh nothing has no gradient;
-    and with `early_stopping` and `warm_start` the best weights of all fits come back.
+    with `early_stopping` and `warm_start` the best weights of all fits come back; and where training goes on, another
+    `solver` begins with a new optimizer, options such as `learning_rate_init` hold at once, `activation` stays.
     """
 
     def __init__(

@@ -22,7 +22,7 @@ from ..optim import SGD, Optimizer
 from ..training import fit
 from ..training.checks import check_model, check_whole
 from .estimator import Estimator
-from .rows import as_data
+from .rows import as_data, scores_of
 from .targets import Classifies, Regresses
 
 _BUILDING = threading.Lock()
@@ -61,6 +61,7 @@ class _Net(Estimator):
         if first:
             self.sample_shape_, self.n_outputs_ = tuple(X.shape[1:]), self._outputs(target)
             self.network_ = self._built(random)
+            self._check_outputs(X[:1])
             self.loss_curve_: list[float] = []
             self.validation_loss_curve_: list[float] = []
         validation = None
@@ -105,6 +106,17 @@ class _Net(Estimator):
                 init.set_state(state)
         check_model(network)
         return network
+
+    def _check_outputs(self, sample: Any) -> None:
+        """Raise a `ShapeError` for a model of too many scores, whose predictions would be of no class."""
+        found = np.shape(scores_of(self.network_, sample))
+        if len(found) == 2 and found[1] > self.n_outputs_:
+            raise ShapeError(
+                f"{type(self).__name__}: expected {self.n_outputs_} scores for a sample, the model returns {found[1]}"
+            )
+
+    def _choice(self) -> Any:
+        return self.optimizer
 
     def _new_optimizer(self) -> Optimizer:
         given = self.optimizer

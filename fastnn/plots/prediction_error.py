@@ -47,7 +47,8 @@ def prediction_error(y_true: Any, y_pred: Any, path: StrPath | None = None, *, n
     )
     ends = np.array([min(true.min(), predicted.min()), max(true.max(), predicted.max())])
     limits = ends + 0.04 * max(np.ptp(ends), 1e-12) * np.array([-1, 1])
-    axes.set(xlim=limits, ylim=limits, aspect="equal")
+    axes.set(xlim=limits, ylim=limits)
+    axes.set_aspect("equal", adjustable="box")  # scikit-learn's display would rather move the limits
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(nbins=6))  # at round numbers, which scikit-learn's ticks are not
     rmse = float(np.sqrt(mean_squared_error(true, predicted)))

@@ -90,7 +90,8 @@ class _Reports:
 
     def read(self, means: Means) -> tuple[int, float]:
         """Add them to the means, and forget them; how many there were, and the last loss."""
-        found = zip(np.asarray(self._losses).tolist(), np.asarray(self._counts).tolist(), self._sizes, strict=False)
+        losses, counts = (np.asarray(a[: len(self)]).tolist() for a in (self._losses, self._counts))
+        found = zip(losses, counts, self._sizes, strict=True)
         value = math.nan
         for value, count, (samples, weight) in found:
             means.add(value, count, samples, weight)

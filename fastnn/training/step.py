@@ -144,11 +144,12 @@ class CapturedStep:
 
     def _record(self, slots: Slots) -> Any:
         """The record for such a batch, made now if need be; None where the step has to run from Python."""
-        _check_host(self._step.model)
         here = active() is self._backend and not self._backend.Record.is_recording()
         if not here or not self._step.replays or not self._step.ready():
             return None
         record = self._replayer.record(slots)
+        if record is None:
+            _check_host(self._step.model)
         while record is None and self._replayer.obstacle is None:
             if not self._step.ready():  # any more: another thread has begun a step by hand
                 return None

@@ -46,8 +46,8 @@ from . import (
     pointwise,
     pooling,
 )
-from .array import DeviceArray, move
-from .launch import check_device, free_memory
+from .array import DeviceArray, free_memory, move
+from .launch import check_device
 
 _FAMILIES = (
     linear,
@@ -90,6 +90,7 @@ class CudaBackend:
         row = plan.kernel
         if row.name == "copy":
             return (_copy(plan, inputs[0], params, out[0]),)
+        function = self._function(plan)
         free = _free_order(row.name, inputs[0])
         orders = [_order(arg, free) for arg in (*row.outputs, *row.inputs)]
         late: list[tuple[DeviceArray, DeviceArray, bool]] = []
@@ -98,7 +99,7 @@ class CudaBackend:
         given = zip(row.inputs, inputs, orders[len(out) :], strict=True)
         arrays = [*(into for _, into in targets), *(_given(row.name, *one) for one in given)]
         flat = (a.flat(order) if isinstance(a, DeviceArray) else a for a, order in zip(arrays, orders, strict=True))
-        self._function(plan)(*flat, dims=plan.dims, **params)
+        function(*flat, dims=plan.dims, **params)
         for place, value, added in late:
             move(place, value, added)
         return tuple(result for result, _ in targets)
@@ -177,6 +178,6 @@ def _copy(plan: Plan, x: DeviceArray, params: Mapping[str, Any], target: Target)
 
 
 BACKEND = CudaBackend()
-DeviceArray.backend = BACKEND
+DeviceArray.device_backend = BACKEND
 
 __all__ = ["BACKEND", "FUNCTIONS", "CudaBackend", "DeviceArray", "check_device", "free_memory"]

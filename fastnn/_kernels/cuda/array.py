@@ -9,6 +9,7 @@ import numpy as np
 from numba import cuda
 from numba.cuda.cudadrv.driver import CudaAPIError
 
+from .. import to_device
 from ..kernel import Array
 from .launch import kernel, over
 
@@ -46,6 +47,12 @@ class _Memory:
             self.kept.setdefault((self.array.size, self.array.dtype.str), []).append(self.array)
 
 
+def free_memory() -> float:
+    """Bytes that are free on the GPU, or kept: arrays of other sizes get those as well. Infinity on the simulator."""
+    kept = sum(array.nbytes for arrays in _Memory.kept.values() for array in arrays)
+    return float(cuda.current_context().get_memory_info()[0] + kept)
+
+
 class DeviceArray:
     """An array in a GPU's memory, as far as the library needs one: shape, dtype, views, copies; kernels do the rest.
 
@@ -58,7 +65,8 @@ class DeviceArray:
 
     __slots__ = ("__weakref__", "_base", "_memory", "shadow")
 
-    backend: ClassVar[Any]  #: what computes kernels on such arrays
+    device_backend: ClassVar[Any]  #: what computes kernels on such arrays
+    __array_ufunc__ = None  #: NumPy does not compute with them: it would do so with copies, without a word
 
     def __init__(self, memory: _Memory, base: Array, shadow: Array) -> None:
         """base: a flat array of NumPy's as large as the memory; shadow: a view of it."""
@@ -126,9 +134,11 @@ class DeviceArray:
         return len(self.shadow)
 
     def __repr__(self) -> str:
-        return f"{np.asarray(self)!r} on {self.backend.name}"
+        return f"{np.asarray(self)!r} on {self.device_backend.name}"
 
     def __eq__(self, other: object) -> bool:
+        if other is None:
+            return False
         raise TypeError("kernels compute on a GPU: to compare such an array, take a copy by np.asarray(a)")
 
     __hash__ = object.__hash__
@@ -256,7 +266,7 @@ class DeviceArray:
         return found
 
     def __reduce__(self) -> Any:
-        return DeviceArray.of, (np.asarray(self),)
+        return to_device, (np.asarray(self), self.device_backend.name)
 
 
 def _axes(a: Array) -> list[int]:

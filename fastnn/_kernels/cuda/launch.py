@@ -58,11 +58,6 @@ def device(function: Callable[..., Any]) -> Any:
     return cuda.jit(device=True)(function)
 
 
-def free_memory() -> float:
-    """Bytes that are free on the GPU; infinity on the simulator."""
-    return float(cuda.current_context().get_memory_info()[0])
-
-
 def check_device() -> None:
     """Raise RuntimeError, which says what was looked for, unless there is a GPU (or the simulator of one)."""
     if cuda.is_available():
