@@ -34,9 +34,14 @@ def pytest_configure() -> None:
         )
 
 
+TORCH_SEED = 67280421310721  #: what PyTorch begins with by itself, so that it does not matter which test imports it
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     fn.manual_seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(TORCH_SEED)
 
 
 @pytest.fixture
