@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -649,7 +649,7 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     try:
         cuda.compile_ptx(lambda: None, (), cc=(9, 0))
-    except Exception as error:  # of several kinds, by what is missing: NVVM, its library of functions, NVRTC
+    except (ImportError, OSError, RuntimeError) as error:  # by what is missing: NVVM, its library of functions, NVRTC
         pytest.skip(f"NVIDIA's compiler cannot be used: {error}")
 
     def compiled(function: Any, signature: str, cc: tuple[int, int], **options: bool) -> str:
@@ -750,14 +750,19 @@ def test_only_numbers_move() -> None:
 def test_a_source_of_ones_own_may_have_a_backend() -> None:
     class Source:
         backend, shape, dtype, ndim = "hdf5", (8, 3), np.dtype("float32"), 2
+        asked: ClassVar[list[Any]] = []
 
         def __len__(self) -> int:
             return 8
 
         def __getitem__(self, key: Any) -> Any:
+            self.asked.append(key)
             return np.ones((8, 3), np.float32)[key]
 
-    fn.fit(fn.Linear(3, 2), Source(), np.arange(8) % 2, batch_size=4, epochs=1, optimizer=fn.SGD(lr=0.1))
+    model = fn.Linear(3, 2)
+    fn.fit(model, Source(), np.arange(8) % 2, batch_size=4, epochs=1, optimizer=fn.SGD(lr=0.1))
+    assert Source.asked and not any(isinstance(key, int) for key in Source.asked)  # it is read batch by batch
+    assert model.scores(Source()).shape == (8, 2)
 
 
 def test_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,7 +84,7 @@ def check_same(ours: Any, theirs: Any, exactly_reported: bool = True) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_classifier_is_scikit_learns(how: dict[str, Any], target: str) -> None:
     if target == "words" and how.get("early_stopping") and not SINCE_1_7:
-        pytest.skip("scikit-learn's scores no words before 1.7")
+        pytest.skip("before 1.7 scikit-learn's early stopping cannot score labels that are strings")
     ours, theirs = (net.fit(X, TARGETS[target]) for net in both(MLPClassifier, **how))
     check_same(ours, theirs)
     np.testing.assert_array_equal(ours.classes_, theirs.classes_)

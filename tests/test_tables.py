@@ -863,6 +863,12 @@ def test_refused_at_prediction(run: Run, trained: Path) -> None:
         assert sorted(os.listdir()) == ["model", "new.csv", "p.csv", "people.csv"]
 
 
+def test_predictions_do_not_replace_their_input(run: Run, trained: Path) -> None:
+    before = Path("people.csv").read_bytes()
+    run("predict", str(trained), "people.csv", "--out", "./people.csv").check_refused("is the file to predict from")
+    assert Path("people.csv").read_bytes() == before
+
+
 def test_no_model_to_predict_with(run: Run, trained: Path) -> None:
     run("predict", "nowhere", "people.csv").check_refused("nowhere: no model to predict with", "preprocessing.json")
     run("predict", str(trained), "nowhere.csv").check_refused("nowhere.csv: no such file")

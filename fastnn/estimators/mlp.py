@@ -115,6 +115,7 @@ class _Perceptron(Estimator):
 
     _how_to_read = {"accept_sparse": ["csr", "csc"], "dtype": (np.float64, np.float32)}  # noqa: RUF012
     network_: Sequential
+    classes_: Array  # of a classifier
 
     # --- parameters ---------------------------------------------------------------------------------------------------
 
@@ -144,10 +145,6 @@ class _Perceptron(Estimator):
     @abstractmethod
     def _loss_name(self) -> str:
         """The loss, as `loss_of` knows it."""
-
-    def _classes(self) -> int:
-        """How many there are, where targets are labels."""
-        raise NotImplementedError
 
     def _begin(self, features: int, outputs: int, dtype: str, random: np.random.RandomState) -> None:
         """A new network, and nothing learned."""
@@ -237,7 +234,7 @@ class _Perceptron(Estimator):
         random, name = check_random_state(self.random_state), self._loss_name()
         if name != "log_loss":
             target = target.reshape(len(target), -1).astype(X.dtype)
-        outputs = target.shape[1] if target.ndim > 1 else self._classes()
+        outputs = target.shape[1] if target.ndim > 1 else len(self.classes_)
         if first:
             self._begin(X.shape[1], outputs, X.dtype.name, random)
         reported = (
@@ -333,9 +330,6 @@ class MLPClassifier(Classifies, _Perceptron):
 
     def _loss_name(self) -> str:
         return "binary_log_loss" if self._binarizer is not None or len(self.classes_) < 3 else "log_loss"
-
-    def _classes(self) -> int:
-        return len(self.classes_)
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPClassifier:
         """Train on X (N, features) and labels y (N,), or a table (N, labels) of ones and zeros; returns itself."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from .. import _kernels as k
 from .optimizer import Optimizer, Params
 
@@ -47,7 +49,8 @@ class SGD(Optimizer):
         """Multiply the momentum: by lr over a new lr, it goes on as momentum that had lr in it, as others keep it."""
         for state in self._state:
             if "momentum_buffer" in state:
-                state["momentum_buffer"] *= factor
+                momentum = state["momentum_buffer"]
+                momentum[...] = np.asarray(momentum) * factor  # which may be on a GPU
 
     def _check(self, options: Mapping[str, Any]) -> None:
         self._check_least(options, "lr", "momentum", "weight_decay")
